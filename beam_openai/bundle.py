@@ -1,0 +1,270 @@
+"""The elements of one bundle from when they come in until they are handed out."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from beam_openai import sources
+from beam_openai.batching import spans
+from beam_openai.service import Service
+from beam_openai.sources import Costs, Place, Segment, Source
+
+if TYPE_CHECKING:
+    from beam_openai.call import Endpoint
+
+_HELD_BYTES = 64 << 20
+_HAND_OUT_ROWS = 1024
+_HAND_OUT_BYTES = 4 << 20
+
+
+class Bundle:
+    """Packs rows into batches, keeps account of what is away, and hands out what is done.
+
+    `add`, `flush` and `finished` are called by the bundle's thread, the rest by any.
+
+    Attributes:
+      tally: what was counted since it was last taken.
+    """
+
+    def __init__(self, endpoint: Endpoint, service: Service) -> None:
+        self.endpoint = endpoint
+        self.service = service
+        self.learned = service.learned_of(endpoint)
+        self._changed = threading.Condition()
+        self._rows: list[Any] = []
+        self._places: list[Place] = []
+        self._packing: deque[Segment] = deque()
+        self._batches = 0
+        self._held = 0
+        self._partial: dict[Source, None] = {}
+        self._complete: list[Source] = []
+        self._done_rows = 0
+        self._done_bytes = 0
+        self._error: BaseException | None = None
+        self._tally = Tally()
+
+    # In: an element becomes batches.
+
+    def add(self, element: Any, place: Place) -> Iterator[list[Segment]]:
+        """Takes an element in; yields the batches that are full."""
+        if isinstance(element, pa.Table):
+            for source in sources.from_table(
+                element, place, self.endpoint.inputs, self.endpoint.outputs
+            ):
+                yield from self._take_in(source)
+            return
+        self._rows.append(element)
+        self._places.append(place)
+        if len(self._rows) >= self.learned.rows(self.endpoint.batch_size):
+            yield from self._take_in(self._gathered())
+
+    def flush(self) -> Iterator[list[Segment]]:
+        """The batches that would still wait for more rows."""
+        if self._rows:
+            yield from self._take_in(self._gathered())
+        yield from self._pack(everything=True)
+
+    def _gathered(self) -> Source:
+        rows, self._rows = self._rows, []
+        places, self._places = self._places, []
+        return sources.RowsSource(rows, places, self.endpoint.inputs, self.endpoint.outputs)
+
+    def _take_in(self, source: Source) -> Iterator[list[Segment]]:
+        """Fails the rows that no request could carry, and packs the others."""
+        rows = source.inputs
+        tokens = self.endpoint.tokens(rows, self.learned.count)
+        reasons = {**self._too_long(rows, tokens), **self.endpoint.invalid(rows), **source.invalid}
+        costs = np.stack([tokens, sources.row_bytes(rows)], axis=1).astype(np.float64)
+        with self._changed:
+            self._held += source.nbytes
+        for row, reason in reasons.items():
+            self.failed([Segment(source, row, row + 1, costs)], "invalid_input", reason)
+        bounds = [-1, *sorted(reasons), rows.num_rows]
+        for before, after in zip(bounds, bounds[1:]):
+            if after - before > 1:
+                self._packing.append(Segment(source, before + 1, after, costs[before + 1 : after]))
+        yield from self._pack(everything=False)
+
+    def _too_long(self, rows: pa.Table, tokens: Any) -> dict[int, str]:
+        """Rows that the model or the quota could never take. An estimate alone refuses nothing for the model's sake."""
+        reasons = {}
+        most, largest = self.endpoint.most_input_tokens, self.service.limiter.largest
+        if most is not None:
+            surely = self.learned.count.at_least(tokens, sources.row_bytes(rows))
+            for row in np.flatnonzero(surely > most):
+                reasons[int(row)] = f"longer than the {most} tokens that {self.endpoint.model} takes"
+        if largest is not None:
+            for row in np.flatnonzero(tokens > largest):
+                reasons[int(row)] = (
+                    f"about {tokens[row]:.0f} tokens, more than the {largest:.0f} a minute that the quota allows: "
+                    "shorten it, or raise the quota"
+                )
+        return reasons
+
+    def _pack(self, everything: bool) -> Iterator[list[Segment]]:
+        """Batches out of what waits; the last one may stay, to be filled up by the next element's rows."""
+        if not self._packing:
+            return
+        most_rows = self.learned.rows(self.endpoint.batch_size)
+        costs = np.concatenate([segment.costs for segment in self._packing])
+        pieces = spans(self._shares(costs), most_rows, 1.0)
+        last_rows = pieces[-1][1] - pieces[-1][0]
+        if not everything and last_rows < most_rows:
+            pieces.pop()
+        for start, stop in pieces:
+            with self._changed:
+                self._batches += 1
+            yield sources.cut(self._packing, stop - start)
+
+    def _shares(self, costs: Costs) -> Costs:
+        """What part of the most that a request may hold each row takes."""
+        largest = self.service.limiter.largest or float("inf")
+        most_tokens = min(self.endpoint.most_tokens, self.learned.most_tokens, largest)
+        most_bytes = min(self.endpoint.most_bytes, self.learned.most_bytes)
+        shares: Costs = np.maximum(costs[:, 0] / most_tokens, costs[:, 1] / most_bytes)
+        if self.endpoint.most_input_tokens is not None:
+            # These will most likely be refused: alone, they take no good rows with them.
+            shares[costs[:, 0] > 1.25 * self.endpoint.most_input_tokens] = 2.0
+        return shares
+
+    # Away: what becomes of batches.
+
+    def added(self) -> None:
+        """One batch more is under way than `add` gave out: a half of one that was split."""
+        with self._changed:
+            self._batches += 1
+
+    def ended(self) -> None:
+        """A batch has come to its end: answered, failed, or replaced by its halves."""
+        with self._changed:
+            self._batches -= 1
+            self._changed.notify()
+
+    def answered(
+        self,
+        segments: list[Segment],
+        columns: list[pa.Array],
+        failures: Mapping[int, sources.Failure],
+    ) -> int:
+        """The columns of a batch's rows, those of bad rows not looked at; returns the bytes they take."""
+        offset, size = 0, 0
+        for segment in segments:
+            rows = len(segment)
+            part = sources.Part(
+                segment.start,
+                segment.stop,
+                [column.slice(offset, rows) for column in columns],
+                {row - offset: why for row, why in failures.items() if 0 <= row - offset < rows},
+                sum(column.nbytes for column in columns) * rows // max(1, len(columns[0])),
+            )
+            self._deliver(segment.source, part)
+            offset, size = offset + rows, size + part.memory
+        bad = len(failures)
+        self.note(rows_answered=offset - bad, rows_failed=bad)
+        return size
+
+    def failed(self, segments: list[Segment], kind: str, message: str, **error: Any) -> None:
+        """All rows of a batch fail for the same reason."""
+        failure = {**dict.fromkeys(sources.ERROR.names), "kind": kind, "message": message, **error}
+        for segment in segments:
+            failures = dict.fromkeys(range(len(segment)), failure)
+            self._deliver(segment.source, sources.Part(segment.start, segment.stop, [], failures))
+            self.note(rows_failed=len(segment))
+
+    def _deliver(self, source: Source, part: sources.Part) -> None:
+        with self._changed:
+            source.put(part)
+            self._done_rows += part.stop - part.start
+            self._done_bytes += part.memory
+            self._partial[source] = None
+            if source.is_finished:
+                del self._partial[source]
+                self._complete.append(source)
+            self._changed.notify()
+
+    def stop(self, error: BaseException) -> None:
+        """The bundle ends with this error, and what it has queued is dropped."""
+        with self._changed:
+            self._error = self._error or error
+            self._changed.notify()
+        self.service.pool.cancel(self)
+
+    @property
+    def is_stopped(self) -> bool:
+        return self._error is not None
+
+    def note(self, latency: float | None = None, **numbers: float) -> None:
+        with self._changed:
+            self._tally.add(latency, numbers)
+        self.service.note(**numbers)
+
+    # Out: what is done is handed out.
+
+    def has_room(self) -> bool:
+        """Whether another element may come in: the pool is to have a next batch at hand, and no more."""
+        return self._batches <= 2 * self.endpoint.concurrency and self._held <= _HELD_BYTES
+
+    def is_done(self) -> bool:
+        return not self._batches
+
+    def finished(self, until: Callable[[], bool]) -> Iterator[sources.Output]:
+        """Waits until the condition holds, and yields what is finished meanwhile, in whatever order it is."""
+        enough = False
+        while not enough:
+            with self._changed:
+                self._wait(until)
+                if self._error:
+                    raise self._error
+                enough = until()
+                ready = [(source, source.take()) for source in self._ready()]
+            for source, parts in ready:
+                yield from source.outputs(parts)
+                self.service.memory.release(sum(part.memory for part in parts))
+
+    def _wait(self, until: Callable[[], bool]) -> None:
+        began, throttled = time.monotonic(), self.service.pool.throttled
+        self._changed.wait_for(
+            lambda: bool(self._error or until() or self._complete or self._is_much())
+        )
+        waited = time.monotonic() - began
+        self._tally.throttled += min(waited, self.service.pool.throttled - throttled)
+
+    def _is_much(self) -> bool:
+        return self._done_rows >= _HAND_OUT_ROWS or self._done_bytes >= _HAND_OUT_BYTES
+
+    def _ready(self) -> list[Source]:
+        """Elements that are complete; where there is much, also what is finished of the others."""
+        ready, self._complete = self._complete, []
+        self._held -= sum(source.nbytes for source in ready)
+        if self._is_much():
+            ready += self._partial
+            self._partial = {}
+            self._done_rows = self._done_bytes = 0
+        return ready
+
+    def take_tally(self) -> Tally:
+        with self._changed:
+            tally, self._tally = self._tally, Tally()
+        return tally
+
+
+class Tally:
+    """Counts on their way to Beam's metrics; `latencies` in milliseconds, `throttled` in seconds."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, float] = {}
+        self.latencies: list[int] = []
+        self.throttled = 0.0
+
+    def add(self, latency: float | None, numbers: Mapping[str, float]) -> None:
+        for name, number in numbers.items():
+            self.numbers[name] = self.numbers.get(name, 0) + number
+        if latency is not None:
+            self.latencies.append(int(latency * 1000))

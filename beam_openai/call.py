@@ -1,0 +1,473 @@
+"""The life of a request.
+
+    Endpoint.expand       one ParDo, two outputs: answered and failed
+    _Call.process         takes an element in: a table, or a row of another kind
+      Bundle.add          rows that no request could carry fail here; the others are packed into batches
+      _Call._submit       each batch goes to the process's pool, which waits for quota and for a place in flight
+    _Batch.send           in a thread of the pool: build the request, send it once, read the answer
+    _Batch.receive        in the same thread, its place in flight given up:
+      _Batch._answered      columns back to the elements that the rows came from, or
+      _Batch._recover       wait, split, fail the rows, stop the job
+    Bundle.finished       what is done, with its own timestamp, window and pane
+    _Call.finish_bundle   sends and hands out the rest
+
+The methods stand in this order. bundle.py keeps account of a bundle's elements; service.py holds what lives as long as
+the process: pool, connections, limiter, and what was learned of the server.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam import pvalue
+from apache_beam.metrics import Metrics
+from apache_beam.utils.windowed_value import WindowedValue
+
+from beam_openai import errors, service, sources
+from beam_openai.bundle import Bundle, Tally
+from beam_openai.client import API, Request, Response
+from beam_openai.durations import retry_after
+from beam_openai.quota import Grant, Quota
+from beam_openai.retry import Retry
+from beam_openai.sources import Segment
+from beam_openai.tokens import Counts
+
+RAW_BYTES = 65_536
+"""How much of an unusable answer `error.raw` keeps."""
+
+_COUNTERS = (
+    "requests",
+    "attempts",
+    "retries",
+    "rows_answered",
+    "rows_failed",
+    "prompt_tokens",
+    "completion_tokens",
+    "cached_tokens",
+    "throttled",
+)
+
+
+def option(default: Any = None) -> Any:
+    """A field of an Endpoint that is sent in the request's body under its own name, if it is set."""
+    return dataclasses.field(default=default, metadata={"wire": True})
+
+
+@dataclasses.dataclass(frozen=True)
+class Bad:
+    """Why one row of an answer cannot be used.
+
+    Attributes:
+      message: the reason.
+      raw: the row's part of the answer, as it came.
+      systematic: the reason would hold for every row: if it does for the first answer of all, the job stops.
+    """
+
+    message: str
+    raw: bytes
+    systematic: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What a response holds for the rows of its request.
+
+    Attributes:
+      columns: one array for each of the endpoint's fields, a value for each row.
+      bad: by the row's position, those without a usable value.
+      prompt_tokens, completion_tokens, cached_tokens: the answer's usage; None where it does not say.
+    """
+
+    columns: list[pa.Array]
+    bad: Mapping[int, Bad] = dataclasses.field(default_factory=dict)
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class Endpoint(beam.PTransform):
+    """Calls the API for every row; the base of all endpoints.
+
+    A PCollection of `pa.Table` becomes two of them: `.answered`, the input's columns and the endpoint's; `.failed`, the
+    input's columns and `error: struct<kind, status, code, type, message, request_id, attempts, raw>`. A PCollection of
+    dicts, `beam.Row`s or NamedTuples becomes two of the same kind. Every row comes out once, in one of the two, with its
+    own timestamp, window and pane.
+
+    `error.kind` is `invalid_input` (never sent), `rejected` (by the server), `exhausted` (attempts spent), `bad_answer`
+    (paid for, unusable; its text, up to 64 KiB, in `error.raw`).
+
+    Attributes:
+      model: the model's name, as the server knows it.
+      api: where the server is, and where its key is.
+      retry: how often and how long to try.
+      quota: a ceiling for this process, beside what the server's headers say.
+      concurrency: requests in flight at most, for the whole process.
+      journal: reserved for a folder that keeps answers for a re-run; not supported by this version, so it must be None.
+      params: sent verbatim in every request's body: what the server knows and this library does not.
+
+    Raises:
+      ValueError: an option that can never work, when the transform is built.
+      APIError: while running, what no retry can mend: see errors.py for what stops a job.
+    """
+
+    path: ClassVar[str]
+    most_rows: ClassVar[int] = 1
+    """Rows of one request, by the server's documentation."""
+    most_tokens: ClassVar[float] = float("inf")
+    """Tokens of one request."""
+    most_bytes: ClassVar[int] = 32 << 20
+    """Bytes of one request's input."""
+    advice: ClassVar[Mapping[str, str]] = {}
+    """For options that some servers do not know: what to set then."""
+
+    model: str
+    api: API = dataclasses.field(default_factory=API)
+    retry: Retry = dataclasses.field(default_factory=Retry)
+    quota: Quota = dataclasses.field(default_factory=Quota)
+    concurrency: int = 32
+    journal: str | None = None
+    params: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        if not isinstance(self.model, str) or not self.model.strip():
+            raise ValueError(f"model must be a model's name, not {self.model!r}")
+        if not isinstance(self.concurrency, int) or self.concurrency < 1:
+            raise ValueError(f"concurrency must be at least 1, not {self.concurrency!r}")
+        if self.journal is not None:
+            raise ValueError("journal is not supported by this version")
+        if not isinstance(self.params, Mapping):
+            raise ValueError(f"params must be a dict, not {self.params!r}")
+
+    # What an endpoint says of itself. Pure: no Beam, no HTTP, no threads, no time.
+
+    @property
+    def inputs(self) -> list[str]:
+        """Names of the columns that are read."""
+        raise NotImplementedError
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the columns that are added."""
+        return [field.name for field in self.fields]
+
+    @property
+    def fields(self) -> list[pa.Field]:
+        """The columns that are added; of type null where only the first answer can tell."""
+        raise NotImplementedError
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of one request at most."""
+        return self.most_rows
+
+    @property
+    def most_input_tokens(self) -> int | None:
+        """Tokens that one row may have, where the model's documentation says so."""
+        return None
+
+    def invalid(self, rows: pa.Table) -> dict[int, str]:
+        """Why rows, by their position, could never be carried by a request."""
+        raise NotImplementedError
+
+    def tokens(self, rows: pa.Table, count: Callable[[pa.Array], Counts]) -> Counts:
+        """What each row will count against tokens per minute; `count` counts texts."""
+        raise NotImplementedError
+
+    def request(self, rows: pa.Table) -> Request:
+        """The request for some rows."""
+        raise NotImplementedError
+
+    def columns(self, body: bytes, rows: pa.Table) -> Answer:
+        """What the answer holds for these rows.
+
+        Raises:
+          BadAnswerError: it is not an answer to them; nothing of it can be trusted.
+        """
+        raise NotImplementedError
+
+    def options(self) -> dict[str, Any]:
+        """What every request's body holds beside the rows: the options that are set, and `params`."""
+        wire = [field.name for field in dataclasses.fields(self) if field.metadata.get("wire")]
+        chosen = {name: getattr(self, name) for name in wire if getattr(self, name) is not None}
+        return {"model": self.model, **chosen, **self.params}
+
+    def learns_for(self) -> tuple[object, ...]:
+        """What two transforms must have in common to learn from each other's answers."""
+        return (type(self).__name__, self.options(), self.outputs)
+
+    # The transform.
+
+    def expand(self, pcoll: pvalue.PCollection) -> pvalue.DoOutputsTuple:
+        outputs = pcoll | "Call" >> beam.ParDo(_Call(self)).with_outputs("failed", main="answered")
+        kind = pa.Table if pcoll.element_type is pa.Table else Any
+        outputs.answered.element_type = kind
+        outputs.failed.element_type = kind
+        return outputs
+
+
+class _Call(beam.DoFn):
+    """Takes elements in, hands finished ones out, and counts; the work is done in the service's threads."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        namespace = type(endpoint).__name__
+        self._counters = {name: Metrics.counter(namespace, name) for name in _COUNTERS}
+        self._latency = Metrics.distribution(namespace, "latency_ms")
+        self._throttling = Metrics.counter(namespace, "cumulativeThrottlingSeconds")
+        self._throttled = 0.0
+
+    def setup(self) -> None:
+        self._service = service.acquire(self._endpoint)
+
+    def start_bundle(self) -> None:
+        self._bundle = Bundle(self._endpoint, self._service)
+        self._service.begin(self._bundle)
+
+    # Not the window parameter: with it, Beam calls once for every window of a row, and every call would be paid for.
+    def process(self, element: Any, windowed: Any = beam.DoFn.WindowedValueParam) -> Iterator[Any]:
+        place = sources.Place(windowed.timestamp, _Windows(windowed.windows), windowed.pane_info)
+        self._submit(self._bundle.add(element, place))
+        yield from self._hand_out(until=self._bundle.has_room)
+
+    def finish_bundle(self) -> Iterator[Any]:
+        self._submit(self._bundle.flush())
+        yield from self._hand_out(until=self._bundle.is_done)
+        self._service.end(self._bundle)
+
+    def teardown(self) -> None:
+        service.release(self._service)
+
+    def _submit(self, batches: Iterable[list[Segment]]) -> None:
+        for segments in batches:
+            self._service.pool.submit(_Batch(self._bundle, segments))
+
+    def _hand_out(self, until: Callable[[], bool]) -> Iterator[Any]:
+        try:
+            for tag, value, place in self._bundle.finished(until):
+                windowed = WindowedValue(value, *place)
+                yield windowed if tag == "answered" else pvalue.TaggedOutput(tag, windowed)
+        except BaseException as error:
+            # Also when what follows fails to take an output: nothing more is to be paid for.
+            self._bundle.stop(error)
+            self._service.end(self._bundle)
+            raise
+        finally:
+            self._count(self._bundle.take_tally())
+
+    def _count(self, tally: Tally) -> None:
+        # Here and not where it happened: what another thread adds to a counter is lost (beam#21217).
+        for name, number in tally.numbers.items():
+            self._counters[name].inc(int(number))
+        for milliseconds in tally.latencies:
+            self._latency.update(milliseconds)
+        self._throttled += tally.throttled
+        if seconds := int(self._throttled):
+            self._throttled -= seconds
+            self._counters["throttled"].inc(seconds)
+            self._throttling.inc(seconds)
+
+
+class _Windows(tuple):  # type: ignore[type-arg]
+    """The windows of an output, which Beam must leave alone.
+
+    It multiplies the windows of what `process` yields by the number of windows of the element at hand, which need not be
+    the one that the output came from.
+    """
+
+    def __mul__(self, times: object) -> _Windows:
+        return self
+
+
+class _Batch:
+    """The rows of one request, and its attempts: a task of the pool."""
+
+    def __init__(self, bundle: Bundle, segments: list[Segment]) -> None:
+        self.owner = self._bundle = bundle
+        self.tokens = float(sum(segment.costs[:, 0].sum() for segment in segments))
+        self._segments = segments
+        self._rows = sum(len(segment) for segment in segments)
+        self._endpoint = bundle.endpoint
+        self._service = bundle.service
+        self._attempts = 0
+        self._began = 0.0
+        self._memory = 0
+        self._outcome: Response | Exception | None = None
+
+    def send(self, grant: Grant) -> None:
+        """One attempt; its outcome is kept for `receive`."""
+        if self._bundle.is_stopped:
+            self._service.limiter.cancel(grant)
+            return
+        now = time.monotonic()
+        self._began = self._began or now
+        self._attempts += 1
+        self._memory = 0
+        try:
+            self._inputs = sources.inputs_of(self._segments)
+            self._request = self._endpoint.request(self._inputs)
+            self._outcome = self._service.client.send(self._request, self._reserve)
+        except Exception as error:
+            self._outcome = error
+        self._observe(grant, time.monotonic() - now)
+
+    def _reserve(self, length: int) -> None:
+        """Waits until there is memory for an answer of so many bytes, and its columns."""
+        self._memory = 2 * length
+        self._service.memory.take(self._memory)
+
+    def _observe(self, grant: Grant, latency: float) -> None:
+        outcome = self._outcome
+        again = self._attempts > 1
+        self._bundle.note(latency, attempts=1, **({"retries": 1} if again else {"requests": 1}))
+        if isinstance(outcome, Response | errors.APIError) and outcome.headers:
+            self._service.reached = True
+            self._service.limiter.observe(grant, outcome.headers, time.monotonic())
+        if isinstance(outcome, errors.APIError):
+            self._service.limiter.settle(grant, 0)
+        self._grant = grant
+
+    def receive(self) -> None:
+        """What follows from the outcome."""
+        try:
+            if isinstance(self._outcome, Response):
+                self._outcome = self._answered(self._outcome)
+            if isinstance(self._outcome, errors.APIError):
+                self._recover(self._outcome)
+            elif self._outcome is not None:
+                raise self._outcome
+        except BaseException as error:
+            self._service.stop(error)
+        finally:
+            self._service.memory.release(self._memory)
+
+    def _answered(self, response: Response) -> errors.APIError | None:
+        """Columns back to where the rows came from; or the error that the answer turns out to be."""
+        try:
+            answer = self._endpoint.columns(response.body, self._inputs)
+        except errors.BadAnswerError as error:
+            if errors.is_error(response.body):
+                return self._service.client.error_in(response, self._request)
+            error.raw = response.body[:RAW_BYTES]
+            return error
+        self._learn(answer)
+        bad = {**answer.bad, **self._misfits(answer)}
+        if len(bad) == self._rows and all(why.systematic for why in bad.values()):
+            if not self._bundle.learned.answered:
+                return errors.ConfigurationError(f"{self._endpoint.path}: {bad[0].message}")
+        self._bundle.learned.answered |= len(bad) < self._rows
+        self._service.succeeded()
+        failures = {row: self._failure("bad_answer", why.message, why.raw) for row, why in bad.items()}
+        kept = self._bundle.answered(self._segments, answer.columns, failures)
+        self._memory -= kept
+        self._bundle.ended()
+        return None
+
+    def _learn(self, answer: Answer) -> None:
+        used = {
+            name: number
+            for name in ("prompt_tokens", "completion_tokens", "cached_tokens")
+            if (number := getattr(answer, name)) is not None
+        }
+        self._bundle.note(**used)
+        if answer.prompt_tokens:
+            self._bundle.learned.count.learn(self.tokens, answer.prompt_tokens)
+            total = answer.prompt_tokens + (answer.completion_tokens or 0)
+            self._service.limiter.settle(self._grant, total)
+
+    def _misfits(self, answer: Answer) -> dict[int, Bad]:
+        """All good rows, where their columns have not the types that earlier answers had."""
+        if len(answer.bad) == self._rows:
+            return {}
+        types = [column.type for column in answer.columns]
+        wanted = self._bundle.learned.settle(types)
+        if types == wanted:
+            return {}
+        why = Bad(f"the answer is {types[0]}, where earlier ones were {wanted[0]}", b"")
+        return {row: why for row in range(self._rows) if row not in answer.bad}
+
+    def _failure(self, kind: str, message: str, raw: bytes | None = None) -> sources.Failure:
+        text = raw[:RAW_BYTES].decode("utf-8", "replace") if raw is not None else None
+        return {
+            **dict.fromkeys(sources.ERROR.names),
+            "kind": kind,
+            "message": message,
+            "attempts": self._attempts,
+            "raw": text,
+        }
+
+    def _recover(self, error: errors.APIError) -> None:
+        """One of four: see the table in errors.py."""
+        error = self._explained(error)
+        if error.action == "wait":
+            self._try_again(error)
+        elif error.action == "split" and self._rows > 1:
+            self._split(error)
+        elif error.action == "stop":
+            self._service.stop(error)
+        else:
+            self._fail("rejected", error)
+
+    def _explained(self, error: errors.APIError) -> errors.APIError:
+        """The same error; or, where an option is the cause and not a row, one that says what to set."""
+        options = self._endpoint.options().keys() - {"model"}
+        if isinstance(error, (errors.BadRequestError, errors.ConfigurationError)):
+            words = set(re.findall(r"\w+", error.detail))
+            named = [name for name in options if name == error.param]
+            named += [name for name in self._endpoint.advice if name in options and name in words]
+            if named:
+                hint = self._endpoint.advice.get(named[0], f"check the option {named[0]!r}")
+                return errors.ConfigurationError(f"{error}. {hint}")
+        return error
+
+    def _try_again(self, error: errors.APIError) -> None:
+        """Waits, holding no thread, and stands before all that was never sent; or gives up."""
+        retry = self._endpoint.retry
+        asked = retry_after(error.headers, error.detail, time.time())
+        if asked is not None and asked > retry.max_wait:
+            message = f"{error}. The server asks to wait {asked:.0f} s, longer than Retry(max_wait={retry.max_wait:.0f})"
+            self._service.stop(type(error)(message))
+            return
+        wait = retry.wait(self._attempts, time.monotonic() - self._began, asked)
+        if wait is not None:
+            if isinstance(error, errors.RateLimitError):
+                self._service.limiter.pause(wait, time.monotonic())
+            self._service.pool.submit(self, wait)
+        elif (down := self._service.exhausted(error)) is not None:
+            self._service.stop(down)
+        else:
+            self._fail("bad_answer" if isinstance(error, errors.BadAnswerError) else "exhausted", error)
+
+    def _split(self, error: errors.APIError) -> None:
+        """Two halves, each a request of its own, until the rows that were the cause stand alone."""
+        if isinstance(error, errors.RequestTooLargeError):
+            size = float(sum(segment.costs[:, 1].sum() for segment in self._segments))
+            self._bundle.learned.too_large(error, self._rows, self.tokens, size)
+        rest = sources.deque(self._segments)
+        halves = [sources.cut(rest, self._rows // 2), list(rest)]
+        for half in halves:
+            self._bundle.added()
+            self._service.pool.submit(_Batch(self._bundle, half), wait=0.0)
+        self._bundle.ended()
+
+    def _fail(self, kind: str, error: errors.APIError) -> None:
+        raw = error.raw.decode("utf-8", "replace") if error.raw is not None else None
+        self._bundle.failed(
+            self._segments,
+            kind,
+            str(error),
+            status=error.status,
+            code=error.code,
+            type=error.type,
+            request_id=error.request_id,
+            attempts=self._attempts,
+            raw=raw,
+        )
+        self._bundle.ended()

@@ -1,0 +1,123 @@
+"""What an emulator can be told: one dataclass, and the same as command line flags.
+
+Imports nothing heavy: a command line's `--help` must not pay for aiohttp or numpy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from .faults import KINDS, parse
+
+
+def _flag(default: Any, help: str, **arguments: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"help": help, **arguments})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How one emulator behaves. Every field is a flag with dashes: `slow_share`, `--slow-share`.
+
+    Raises:
+        ValueError: when a value can never work; the value is in the message.
+    """
+
+    host: str = _flag("127.0.0.1", "address to listen on")
+    port: int = _flag(0, "port to listen on; 0 takes a free one", type=int)
+    key: str | None = _flag(None, "the only API key that is accepted (default: any, or none)")
+    rpm: float | None = _flag(None, "requests per minute and model (default: no limit)", type=float)
+    tpm: float | None = _flag(None, "tokens per minute and model (default: no limit)", type=float)
+    bucket_seconds: float = _flag(
+        60.0,
+        "seconds of quota that a bucket holds: 60 as documented, 1 to forbid bursts",
+        type=float,
+    )
+    retry_after_ms: bool = _flag(False, "send retry-after-ms beside retry-after on a 429")
+    latency: float = _flag(0.0, "seconds from a request's arrival to its answer", type=float)
+    slow_share: float = _flag(0.0, "share of answers that are slower, 0 to 1", type=float)
+    slow_factor: float = _flag(5.0, "how many times slower those are", type=float)
+    faults: str = _flag("", "KIND=PROBABILITY,... per request; the kinds are listed below")
+    stall_seconds: float = _flag(30.0, "how long the fault `stall` holds an answer", type=float)
+    drip_seconds: float = _flag(2.0, "how long the fault `slow_body` takes for a body", type=float)
+    seed: int = _flag(0, "of faults, slow answers and request ids", type=int)
+    models: str = _flag("", "more embedding models, as NAME:DIMENSIONS,...")
+    max_inputs: int = _flag(2048, "inputs in one embeddings request", type=int)
+    max_tokens_per_input: int = _flag(8192, "tokens of one input", type=int)
+    max_tokens_per_request: int = _flag(300_000, "tokens of all inputs of a request", type=int)
+    max_body_bytes: int = _flag(26_214_400, "bytes of a request's body", type=int)
+    bytes_per_token: float = _flag(
+        4.0, "a text is max(1, ceil(utf8 bytes / this)) tokens", type=float
+    )
+    style: str = _flag(
+        "openai", "whose error bodies and statuses", choices=("openai", "vllm", "tei")
+    )
+    no_dimensions: bool = _flag(False, "refuse `dimensions`, as servers without matryoshka do")
+    no_encoding_format: bool = _flag(False, "refuse `encoding_format`, as some servers do")
+    ignore_encoding_format: bool = _flag(False, "answer float lists whatever is asked for")
+    vectors: str = _flag(
+        "features",
+        "`features`: hashed words and trigrams, so that neighbours make lexical sense; "
+        "`cheap`: from a hash of the text, for benchmarks",
+        choices=("features", "cheap"),
+    )
+    keep_requests: int = _flag(200, "recent requests to remember", type=int)
+
+    def __post_init__(self) -> None:
+        for name in ("rpm", "tpm", "bucket_seconds", "slow_factor", "bytes_per_token"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be above 0, not {value}")
+        for name in ("latency", "stall_seconds", "drip_seconds", "keep_requests"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be negative: {getattr(self, name)}")
+        if not 0 <= self.slow_share <= 1:
+            raise ValueError(f"slow_share must be from 0 to 1, not {self.slow_share}")
+        parse(self.faults)
+        self.dimensions_by_model()
+
+    def dimensions_by_model(self) -> dict[str, int]:
+        """The embedding models of `models`: name -> length of a vector."""
+        pairs = [pair.strip() for pair in self.models.split(",") if pair.strip()]
+        found = {}
+        for pair in pairs:
+            name, _, dimensions = pair.rpartition(":")
+            if not name or not dimensions.isdigit() or int(dimensions) < 1:
+                raise ValueError(f"models takes NAME:DIMENSIONS,..., not {pair!r}")
+            found[name] = int(dimensions)
+        return found
+
+    def arguments(self) -> list[str]:
+        """The command line that says the same."""
+        line = []
+        for field in dataclasses.fields(self):
+            value, flag = getattr(self, field.name), "--" + field.name.replace("_", "-")
+            if value is True:
+                line.append(flag)
+            elif value != field.default or field.name == "port":
+                line.append(f"{flag}={value}")
+        return line
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the emulator's flags to `parser`. Here the port defaults to 8080."""
+    for field in dataclasses.fields(Options):
+        settings = dict(field.metadata, default=field.default)
+        if isinstance(field.default, bool):
+            settings["action"] = "store_true"
+        elif field.default not in (None, ""):
+            settings["help"] += " (default: %(default)s)"
+        parser.add_argument("--" + field.name.replace("_", "-"), **settings)
+    parser.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)
+    parser.set_defaults(port=8080)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "faults:\n" + "\n".join(f"  {kind:18} {what}" for kind, what in KINDS.items())
+
+
+def from_arguments(args: argparse.Namespace) -> Options:
+    """The options that `add_arguments` had parsed; other attributes of `args` are left alone."""
+    return Options(
+        **{field.name: getattr(args, field.name) for field in dataclasses.fields(Options)}
+    )

@@ -1,0 +1,179 @@
+"""An emulator in a process of its own, as a context manager."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from http.client import HTTPConnection
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, cast, final
+
+from .ledger import summary
+from .options import Options
+
+# The package above may import much that this process has no use for (Beam takes seconds), so the
+# child is given an empty one in its place.
+_CHILD = """
+import runpy, sys, types
+sys.modules["beam_openai"] = package = types.ModuleType("beam_openai")
+package.__path__ = [sys.argv.pop(1)]
+runpy.run_module("beam_openai.emulator", run_name="__main__", alter_sys=True)
+"""
+
+
+@final
+class Emulator:
+    """A local OpenAI server in a process of its own, so that neither its work nor its GIL is ours.
+
+    `with Emulator(rpm=3000, latency=0.2) as server:` starts it and waits until it listens; it ends
+    with the block, or with this process, however that ends.
+
+    Args:
+        faults: `{"reset": 0.01}`, or `"reset=0.01"`: probability of each kind, for each request.
+        models: `{"name": dimensions}`, or `"name:dimensions"`: more embedding models.
+        options: every field of `Options`, by its name.
+
+    Raises:
+        ValueError, TypeError: options that cannot be.
+    """
+
+    base_url: str
+    """`http://127.0.0.1:PORT/v1`, once started."""
+
+    def __init__(
+        self,
+        *,
+        faults: str | Mapping[str, float] = "",
+        models: str | Mapping[str, int] = "",
+        **options: Any,
+    ) -> None:
+        if not isinstance(faults, str):
+            faults = ",".join(f"{kind}={chance}" for kind, chance in faults.items())
+        if not isinstance(models, str):
+            models = ",".join(f"{name}:{dimensions}" for name, dimensions in models.items())
+        self.options = Options(faults=faults, models=models, **options)
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Emulator:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Starts the server; returns when it listens.
+
+        Raises:
+            RuntimeError: it ended at once. Why stands on standard error.
+        """
+        package = str(Path(__file__).resolve().parents[1])
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _CHILD, package, *self.options.arguments()]
+            + ["--until-stdin-closes"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        line = cast("IO[str]", self._process.stdout).readline()
+        if not line:
+            status = self._process.wait()
+            self.stop()
+            raise RuntimeError(f"the emulator ended at once, with status {status}")
+        self.base_url = line.split()[-1]
+        self._address = self.base_url.removeprefix("http://").removesuffix("/v1")
+
+    def stop(self) -> None:
+        """Ends the server, and returns when it has ended. Once is enough; twice does no harm."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        # Not by closing its input: a process that was forked meanwhile may hold that open.
+        process.terminate()
+        try:
+            process.communicate(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id, or None where there is none."""
+        return self._process.pid if self._process else None
+
+    def ledger(self) -> dict[str, Any]:
+        """What was billed and seen so far.
+
+        `requests`, `answered` (with 200), `by_status`, `faults`, `billed_inputs`,
+        `distinct_inputs`, `billed_twice` (distinct inputs billed more than once), `tokens`,
+        `in_flight`, `peak_in_flight`, `mean_in_flight`, `connections` (accepted, ours included),
+        `seconds` (from the first request to the last).
+        """
+        totals: dict[str, Any] = self._ask("GET", "/ledger")
+        return totals
+
+    def summary(self) -> str:
+        """The ledger in one line."""
+        return summary(self.ledger())
+
+    def billed(self, inputs: Sequence[str | Sequence[int]], model: str | None = None) -> list[int]:
+        """How often each input was billed: to `model`, or to all models, with any options."""
+        asked = {"inputs": list(inputs), "model": model}
+        times: list[int] = self._ask("POST", "/emulator/billed", asked)["billed"]
+        return times
+
+    def requests(self, last: int = 100) -> list[dict[str, Any]]:
+        """Recent requests as they arrived, oldest first; at most `keep_requests` are remembered.
+
+        Each has `method`, `path` (with /v1 and its query), `headers` (lower-case names), `body`
+        (decoded JSON, or text), `size` (bytes of the body), `at` (the server's monotonic seconds),
+        `status` (0: in flight, or reset), `fault` (the kind it met, or None).
+        """
+        recent: list[dict[str, Any]] = self._ask("GET", f"/emulator/requests?last={last}")
+        return recent
+
+    def inject(
+        self, answer: str | Mapping[str, Any], times: int = 1, path: str | None = None
+    ) -> None:
+        """Says what the next requests meet, before any planned fault.
+
+        Args:
+            answer: the kind of a fault; or `{"status": 429, "headers": {...}, "body": ...}`, sent as
+                it is, unchecked and unbilled (a body is str, bytes or JSON); or `{"delay":
+                seconds}`, alone or with `fault`, `status`, `headers`, `body`.
+            times: how many requests.
+            path: only requests to this path, `/embeddings`; any by default.
+        """
+        described: dict[str, Any] = {"fault": answer} if isinstance(answer, str) else dict(answer)
+        body = described.get("body")
+        if isinstance(body, bytes):
+            described["body"] = {"base64": base64.b64encode(body).decode()}
+        if path is not None:
+            described["path"] = path
+        self._ask("POST", "/emulator/inject", {"answer": described, "times": times})
+
+    def clear(self) -> None:
+        """Forgets the ledger, recent requests and injections. Buckets stay as they are."""
+        self._ask("POST", "/emulator/clear", {})
+
+    def _ask(self, method: str, path: str, body: Any = None) -> Any:
+        # http.client knows no proxies: what is said here never leaves the machine.
+        connection = HTTPConnection(self._address, timeout=60)
+        try:
+            connection.request(method, path, None if body is None else json.dumps(body))
+            response = connection.getresponse()
+            answer = json.load(response)
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise ValueError(answer["error"])
+        return answer

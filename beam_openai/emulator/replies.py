@@ -1,0 +1,95 @@
+"""What is sent back: a reply, or a refusal in the words of the server that is emulated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+JSON = "application/json"
+
+
+@dataclass(kw_only=True)
+class Reply:
+    """One response: status, body, headers."""
+
+    body: bytes
+    status: int = 200
+    content_type: str = JSON
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def reply_json(value: Any, status: int = 200) -> Reply:
+    """A reply with `value` as JSON."""
+    return Reply(status=status, body=msgspec.json.encode(value))
+
+
+class Refusal(Exception):
+    """A request that is not answered, with the fields of OpenAI's error object.
+
+    Args:
+        status: HTTP status.
+        message: what the real service says, word for word where that is known.
+        type: `error.type`.
+        param: the request's parameter that is at fault, or None.
+        code: `error.code`, or None.
+        headers: sent beside the error.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        type: str | None = "invalid_request_error",
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.type = type
+        self.param = param
+        self.code = code
+        self.headers = dict(headers or {})
+
+    def reply(self, style: str) -> Reply:
+        """The refusal as `style` ("openai", "vllm" or "tei") writes it."""
+        status, body = _STYLES[style](self)
+        return Reply(status=status, body=msgspec.json.encode(body), headers=dict(self.headers))
+
+
+def _openai(refusal: Refusal) -> tuple[int, Any]:
+    error = {
+        "message": refusal.message,
+        "type": refusal.type,
+        "param": refusal.param,
+        "code": refusal.code,
+    }
+    return refusal.status, {"error": error}
+
+
+def _vllm(refusal: Refusal) -> tuple[int, Any]:
+    """vLLM up to 0.10: a flat object, the status as the code."""
+    types = {400: "BadRequestError", 401: "AuthenticationError", 404: "NotFoundError"}
+    return refusal.status, {
+        "object": "error",
+        "message": refusal.message,
+        "type": types.get(refusal.status, "InternalServerError"),
+        "param": None,
+        "code": refusal.status,
+    }
+
+
+def _tei(refusal: Refusal) -> tuple[int, Any]:
+    """text-embeddings-inference: what is invalid is a 413, what fails in the model a 424."""
+    status = {400: 413, 500: 424}.get(refusal.status, refusal.status)
+    types = {413: "Validation", 422: "Tokenizer", 424: "Backend", 429: "Overloaded"}
+    kind = types.get(status, "Unhealthy")
+    return status, {"message": refusal.message, "code": status, "type": kind}
+
+
+_STYLES = {"openai": _openai, "vllm": _vllm, "tei": _tei}

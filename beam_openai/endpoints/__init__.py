@@ -1,0 +1,1 @@
+"""One file for each endpoint: what it asks, what it answers."""

@@ -1,0 +1,325 @@
+"""What can go wrong with one call, and what each error asks of the caller.
+
+    APIError
+      APIConnectionError            wait   no usable answer: refused, reset, cut off
+        APITimeoutError             wait
+      BadAnswerError                wait   status 200, but the body is not an answer to what was asked
+      RateLimitError                wait   429, pace
+      InternalServerError           wait   408, 409, 424, 425, 499, 5xx
+      RequestTooLargeError          split  too many items or tokens in one request
+      BadRequestError               split  400 and what resembles it: one row of many may be the cause
+        UnprocessableEntityError    split  422
+      QuotaExceededError            stop   429 or 402, money
+      AuthenticationError           stop   401, and a key that is not where it should be
+      PermissionDeniedError         stop   403
+      NotFoundError                 stop   404, 405, 415, a redirect: wrong address or model
+      ConfigurationError            stop   an option that the model or the server does not know
+      ServerDownError               stop   too many requests in a row without one success
+
+`action` is what to do: "wait" and try again, "split" the request (or fail its only row), "fail" its rows, "stop" the job.
+Every class can be made from its message alone, because Beam re-raises a DoFn's error as `type(error)(message)`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+Action = Literal["wait", "split", "fail", "stop"]
+
+_LONGEST_MESSAGE = 500
+
+
+class APIError(Exception):
+    """One call that did not work.
+
+    Attributes:
+      status: the HTTP status; None where there was no answer.
+      code, type, param: as the server named them; None where it did not.
+      detail: the server's own message, at most 500 characters.
+      request_id: the server's `x-request-id`.
+      headers: the answer's headers, names in lower case.
+      raw: the body, where it may have been paid for.
+    """
+
+    action: Action = "fail"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        type: str | None = None,
+        param: str | None = None,
+        detail: str | None = None,
+        request_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        raw: bytes | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.type = type
+        self.param = param
+        self.detail = message if detail is None else detail
+        self.request_id = request_id
+        self.headers = headers or {}
+        self.raw = raw
+
+
+class APIConnectionError(APIError):
+    """No usable answer came; `reached` is False where not even a connection did."""
+
+    action = "wait"
+    reached: bool = True
+
+
+class APITimeoutError(APIConnectionError):
+    pass
+
+
+class BadAnswerError(APIError):
+    action = "wait"
+
+
+class RateLimitError(APIError):
+    action = "wait"
+
+
+class InternalServerError(APIError):
+    action = "wait"
+
+
+class RequestTooLargeError(APIError):
+    """Attribute `most`: the number of items (`counts` "rows") or tokens that the server says it takes; None if unsaid."""
+
+    action = "split"
+    counts: Literal["rows", "tokens", "bytes"] = "rows"
+    most: int | None = None
+
+
+class BadRequestError(APIError):
+    action = "split"
+
+
+class UnprocessableEntityError(BadRequestError):
+    pass
+
+
+class QuotaExceededError(APIError):
+    action = "stop"
+
+
+class AuthenticationError(APIError):
+    action = "stop"
+
+
+class PermissionDeniedError(APIError):
+    action = "stop"
+
+
+class NotFoundError(APIError):
+    action = "stop"
+
+
+class ConfigurationError(APIError):
+    action = "stop"
+
+
+class ServerDownError(APIError):
+    action = "stop"
+
+
+def from_response(
+    status: int, headers: Mapping[str, str], body: bytes, where: str
+) -> APIError:
+    """The error that an answer means, whatever shape its body has.
+
+    Args:
+      status: the HTTP status; 200 with an error in its body counts as the status that the body names.
+      headers: names in lower case.
+      body: as it came: JSON of any server's shape, HTML, text or nothing.
+      where: what was asked, for the message ("POST /embeddings").
+    """
+    told = _parse(body)
+    if status < 300:
+        status = _status_inside(told)
+    kind = _classify(status, told)
+    request_id = headers.get("x-request-id")
+    message = f"{where}: {status} {told.message or 'no message'}".rstrip()
+    if told.code and told.code not in message:
+        message += f" [{told.code}]"
+    if request_id:
+        message += f" (request {request_id})"
+    if advice := _ADVICE.get(kind):
+        message += f". {advice}"
+    error = kind(
+        message,
+        status=status,
+        code=told.code,
+        type=told.type,
+        param=told.param,
+        detail=told.message,
+        request_id=request_id,
+        headers=headers,
+    )
+    if isinstance(error, RequestTooLargeError):
+        error.counts, error.most = _allowance(told)
+    should_retry = headers.get("x-should-retry")
+    if should_retry == "false" and error.action == "wait":
+        error.action = "fail"
+    elif should_retry == "true" and error.action in ("split", "fail"):
+        error.action = "wait"
+    return error
+
+
+_ADVICE: dict[type[APIError], str] = {
+    AuthenticationError: "Check the key, and where `key` says it is",
+    QuotaExceededError: "No retry can mend this: check plan and billing, then run again",
+    PermissionDeniedError: "The key may not do this: check its project and the model",
+    NotFoundError: "Check `model` and `base_url`",
+}
+
+
+def is_error(body: bytes) -> bool:
+    """Whether a 2xx answer's body is an error all the same."""
+    try:
+        said = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return isinstance(said, dict) and (bool(said.get("error")) or said.get("object") == "error")
+
+
+class _Told:
+    """What a body says of its error; every field may be missing."""
+
+    def __init__(self, message: object, type: object, code: object, param: object) -> None:
+        self.message = _line(message)
+        self.type = str(type) if type is not None else None
+        self.code = str(code) if code is not None else None
+        self.param = str(param) if param is not None else None
+
+    names: ClassVar = property(lambda self: {self.type, self.code})
+
+
+def _line(message: object) -> str:
+    return " ".join(str(message).split())[:_LONGEST_MESSAGE] if message is not None else ""
+
+
+def _parse(body: bytes) -> _Told:
+    try:
+        said: Any = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _Told(_plain_text(body), None, None, None)
+    if isinstance(said, list) and said:
+        said = said[0]
+    if not isinstance(said, dict):
+        return _Told(said, None, None, None)
+    inner = said.get("error")
+    if isinstance(inner, dict):
+        said = inner
+    elif inner is not None and "message" not in said:
+        return _Told(inner, said.get("error_type"), said.get("code"), None)
+    if isinstance(said.get("detail"), list):
+        return _from_fastapi(said["detail"])
+    message = said.get("message", said.get("detail"))
+    code = said.get("code", said.get("statusCode"))
+    if message is None:
+        message = json.dumps(said) if said else ""
+    return _Told(message, said.get("type"), code, said.get("param"))
+
+
+def _from_fastapi(details: list[Any]) -> _Told:
+    """`{"detail": [{"loc": ["body", "input", 3], "msg": ...}]}`; its `input` repeats the row and is left out."""
+    first: dict[str, Any] = next((d for d in details if isinstance(d, dict)), {})
+    place = [str(part) for part in first.get("loc", ()) if part != "body"]
+    message = f"{'.'.join(place)}: {first.get('msg', '')}" if place else first.get("msg")
+    return _Told(message, first.get("type"), None, place[0] if place else None)
+
+
+def _plain_text(body: bytes) -> str:
+    text = body[:4000].decode("utf-8", "replace")
+    if "<" in text:
+        title = re.search(r"<title>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
+        text = title.group(1) if title else re.sub(r"<[^>]*>", " ", text)
+    return text
+
+
+def _status_inside(told: _Told) -> int:
+    if told.code and told.code.isdigit() and 400 <= int(told.code) <= 599:
+        return int(told.code)
+    if told.names & (_MONEY | {"rate_limit_exceeded", "rate_limit_error", "slow_down"}):
+        return 429
+    if told.names & {"invalid_request_error", "BadRequestError", "invalid_prompt"}:
+        return 400
+    return 500
+
+
+_MONEY = {
+    "insufficient_quota",
+    "credit_balance_exhausted",
+    "organization_spend_limit_exceeded",
+    "project_spend_limit_exceeded",
+    "organization_usage_limit_exceeded",
+    "billing_hard_limit_reached",
+    "billing_not_active",
+    "budget_exceeded",
+}
+_UNKNOWN_OPTION = {"unsupported_parameter", "unsupported_value", "unknown_parameter", "extra_forbidden"}
+_TOO_LARGE_CODES = {"array_above_max_length", "max_tokens_per_request"}
+# Servers that have no code for it say it in words; the first group is how many they take.
+_TOO_LARGE = [
+    ("rows", r"array too long.*?maximum length (\d+)"),
+    ("rows", r"batch size .*?maximum (?:allowed )?batch size (\d+)"),
+    ("rows", r"batch size is invalid, it should not be larger than (\d+)"),
+    ("rows", r"array too long"),
+    ("tokens", r"max (\d+) tokens per request"),
+    ("tokens", r"too many tokens in batch"),
+    ("tokens", r"request too large.*?limit (\d+)"),
+    ("tokens", r"request too large"),
+]
+
+
+def _classify(status: int, told: _Told) -> type[APIError]:
+    if told.names & _MONEY or status == 402:
+        return QuotaExceededError
+    if status == 429 and told.code is None and "exceeded your current quota" in told.message:
+        return QuotaExceededError
+    if status in (400, 413, 422, 429) and (
+        told.names & _TOO_LARGE_CODES or status == 413 or _allowance(told) != ("bytes", None)
+    ):
+        return RequestTooLargeError
+    if status in (400, 422) and (
+        told.names & _UNKNOWN_OPTION or "Unrecognized request argument" in told.message
+    ):
+        return ConfigurationError
+    return _BY_STATUS.get(status) or (InternalServerError if status >= 500 else BadRequestError)
+
+
+_BY_STATUS: dict[int, type[APIError]] = {
+    **{status: NotFoundError for status in (301, 302, 303, 307, 308, 404, 405, 415)},
+    **{status: InternalServerError for status in (408, 409, 424, 425, 499)},
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    422: UnprocessableEntityError,
+    429: RateLimitError,
+}
+
+
+def _allowance(told: _Told) -> tuple[Literal["rows", "tokens", "bytes"], int | None]:
+    """What there was too much of, and how much the server takes; ("bytes", None) where the message names nothing."""
+    message = told.message.lower().replace(",", "")
+    for counts, pattern in _TOO_LARGE:
+        if found := re.search(pattern.replace(",", ""), message):
+            most = int(found.group(1)) if found.groups() else None
+            return ("rows" if counts == "rows" else "tokens"), most
+    if told.code == "array_above_max_length":
+        return "rows", None
+    if told.code == "max_tokens_per_request":
+        return "tokens", None
+    return "bytes", None

@@ -1,0 +1,66 @@
+"""What two schemas have in common: the narrowest schema that holds the rows of both exactly."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+
+def common_schema(one: pa.Schema, other: pa.Schema) -> pa.Schema | None:
+    """None where the columns differ in name or order, or a type would lose something."""
+    if one.names != other.names:
+        return None
+    fields = [common_field(a, b) for a, b in zip(one, other)]
+    if None in fields:
+        return None
+    return pa.schema(fields, one.metadata)
+
+
+def common_field(one: pa.Field, other: pa.Field) -> pa.Field | None:
+    type = common_type(one.type, other.type)
+    if type is None:
+        return None
+    return one.with_type(type).with_nullable(one.nullable or other.nullable)
+
+
+def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    if one.equals(other) or pa.types.is_null(other):
+        return one
+    if pa.types.is_null(one):
+        return other
+    for narrow, wide in (one, other), (other, one):
+        if _widens(narrow, wide):
+            return wide
+    return _common_nested(one, other)
+
+
+def _widens(narrow: pa.DataType, wide: pa.DataType) -> bool:
+    types = pa.types
+    if types.is_integer(narrow) and types.is_integer(wide):
+        if types.is_signed_integer(narrow) == types.is_signed_integer(wide):
+            return bool(narrow.bit_width <= wide.bit_width)
+        return bool(types.is_signed_integer(wide) and narrow.bit_width < wide.bit_width)
+    if types.is_floating(narrow) and types.is_floating(wide):
+        return bool(narrow.bit_width <= wide.bit_width)
+    if types.is_integer(narrow) and types.is_float64(wide):
+        return bool(narrow.bit_width <= 32)
+    if types.is_dictionary(narrow):
+        return bool(narrow.value_type.equals(wide))
+    if types.is_string(narrow):
+        return bool(types.is_large_string(wide))
+    return bool(types.is_binary(narrow) and types.is_large_binary(wide))
+
+
+def _common_nested(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    types = pa.types
+    if types.is_fixed_size_list(one) and types.is_fixed_size_list(other):
+        values = common_field(one.value_field, other.value_field)
+        same = one.list_size == other.list_size
+        return pa.list_(values, one.list_size) if values and same else None
+    for is_kind, make in (types.is_list, pa.list_), (types.is_large_list, pa.large_list):
+        if is_kind(one) and is_kind(other):
+            values = common_field(one.value_field, other.value_field)
+            return make(values) if values else None
+    if types.is_struct(one) and types.is_struct(other):
+        schema = common_schema(pa.schema(list(one)), pa.schema(list(other)))
+        return pa.struct(list(schema)) if schema else None
+    return None

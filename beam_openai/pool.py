@@ -1,0 +1,171 @@
+"""The threads of a process that send requests, and the order in which they do.
+
+A task waits in one of two queues: fresh ones first come, first served; tries after a wait by the time they are due, and
+before all fresh ones, so that an old row never starves. A thread takes a task when a place in flight is free and the
+limiter lets it pass. Waiting of either kind holds no thread's connection, no place in flight and no lock.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+from collections import deque
+from typing import Protocol
+
+from beam_openai.quota import Grant, Limiter
+
+
+class Clock(Protocol):
+    def __call__(self) -> float: ...
+
+
+class Task(Protocol):
+    """One attempt at one request."""
+
+    owner: object
+    tokens: float
+
+    def send(self, grant: Grant) -> None:
+        """Blocks until there is an answer or an error. Raises nothing."""
+
+    def receive(self) -> None:
+        """What follows from the answer; no longer counted as in flight. Raises nothing."""
+
+
+class Pool:
+    """Up to `size` requests in flight, one until the first has succeeded.
+
+    Beginning with one means that a wrong key or an empty account costs one request, and that a restarted worker does not
+    begin with a burst.
+    """
+
+    # Threads beyond those in flight: they decode answers while the others wait for theirs.
+    _DECODERS = 4
+
+    def __init__(self, size: int, limiter: Limiter, clock: Clock) -> None:
+        self._size = size
+        self._limiter = limiter
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._fresh: deque[Task] = deque()
+        self._later: list[tuple[float, int, Task]] = []
+        self._order = itertools.count()
+        self._in_flight = 0
+        self._idle = 0
+        self._wake_at = float("inf")
+        self._closed = False
+        self._threads: list[threading.Thread] = []
+        self.proved = False
+        self.throttled = 0.0
+
+    @property
+    def in_flight(self) -> int:
+        return self._in_flight
+
+    def submit(self, task: Task, wait: float | None = None) -> None:
+        """Queues a task; with `wait`, to be tried after so many seconds and before fresh ones."""
+        with self._changed:
+            if wait is None:
+                self._fresh.append(task)
+            else:
+                heapq.heappush(self._later, (self._clock() + wait, next(self._order), task))
+            if not self._idle and len(self._threads) < self._size + self._DECODERS:
+                self._start_thread()
+            self._changed.notify()
+
+    def prove(self) -> None:
+        """The first success: from now on `size` requests may be in flight."""
+        if not self.proved:
+            with self._changed:
+                self.proved = True
+                self._changed.notify_all()
+
+    def cancel(self, owner: object) -> None:
+        """Drops what the owner has queued; what is in flight goes on."""
+        with self._changed:
+            self._fresh = deque(task for task in self._fresh if task.owner is not owner)
+            self._later = [entry for entry in self._later if entry[2].owner is not owner]
+            heapq.heapify(self._later)
+
+    def close(self) -> None:
+        """Ends all threads; returns when they have ended."""
+        with self._changed:
+            self._closed = True
+            self._fresh.clear()
+            self._later.clear()
+            self._changed.notify_all()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
+
+    def _start_thread(self) -> None:
+        # Daemons: a runner that never calls teardown must still be able to end its process.
+        thread = threading.Thread(
+            target=self._work, name=f"beam_openai-{len(self._threads)}", daemon=True
+        )
+        self._threads.append(thread)
+        thread.start()
+
+    def _work(self) -> None:
+        while (taken := self._take()) is not None:
+            task, grant = taken
+            task.send(grant)
+            with self._changed:
+                self._in_flight -= 1
+                if self._idle:
+                    self._changed.notify()
+            task.receive()
+
+    def _take(self) -> tuple[Task, Grant] | None:
+        with self._changed:
+            while not self._closed:
+                now = self._clock()
+                wait = self._until_next(now)
+                if wait <= 0:
+                    self._in_flight += 1
+                    task = heapq.heappop(self._later)[2] if self._is_due(now) else self._fresh.popleft()
+                    grant = self._limiter.take(task.tokens, now)
+                    self._ensure_follower()
+                    return task, grant
+                self._sleep(now, wait)
+            return None
+
+    def _until_next(self, now: float) -> float:
+        """Seconds until the next task may be sent; infinite if only a change can bring one."""
+        if self._in_flight >= (self._size if self.proved else 1):
+            return float("inf")
+        if self._is_due(now):
+            task = self._later[0][2]
+        elif self._fresh:
+            task = self._fresh[0]
+        else:
+            return self._later[0][0] - now if self._later else float("inf")
+        return self._limiter.wait(task.tokens, now)
+
+    def _is_due(self, now: float) -> bool:
+        return bool(self._later) and self._later[0][0] <= now
+
+    def _ensure_follower(self) -> None:
+        """Another thread must look at the queues, since this one will be busy."""
+        if not (self._fresh or self._later):
+            return
+        if self._idle:
+            self._changed.notify()
+        elif len(self._threads) < self._size + self._DECODERS:
+            self._start_thread()
+
+    def _sleep(self, now: float, wait: float) -> None:
+        # One thread watches the clock, the others sleep until they are told.
+        until = now + wait
+        watch = until < self._wake_at
+        throttled = watch and (bool(self._fresh) or self._is_due(now))
+        if watch:
+            self._wake_at = until
+        self._idle += 1
+        self._changed.wait(wait if watch else None)
+        self._idle -= 1
+        if watch and self._wake_at == until:
+            self._wake_at = float("inf")
+        if throttled:
+            self.throttled += self._clock() - now

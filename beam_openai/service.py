@@ -1,0 +1,227 @@
+"""What one process shares, however many DoFn instances and bundle threads its runner makes.
+
+A `Service` is one address, model and quota: its connections, its threads, its limiter, the memory for its answers, and
+what was learned of its server. It is made when the first DoFn instance is set up and ends with the last one's teardown.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Protocol
+
+import pyarrow as pa
+
+from beam_openai import errors, tokens
+from beam_openai.client import Client
+from beam_openai.pool import Pool
+from beam_openai.quota import Limiter
+
+if TYPE_CHECKING:
+    from beam_openai.call import Endpoint
+
+EXHAUSTED_IN_A_ROW = 10
+"""So many requests in a row that spent their attempts, without one success between them, mean that the server is down."""
+
+_MEMORY = 128 << 20
+"""Bytes of answers, read or decoded and not handed out yet, that a service holds."""
+
+
+class Stoppable(Protocol):
+    def stop(self, error: BaseException) -> None: ...
+
+
+class Service:
+    """See the module. All methods may be called by any thread."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.client = Client(endpoint.api, endpoint.concurrency)
+        self.limiter = Limiter(endpoint.quota, time.monotonic())
+        self.pool = Pool(endpoint.concurrency, self.limiter, time.monotonic)
+        self.memory = Memory(_MEMORY)
+        self.totals: Counter[str] = Counter()
+        self.reached = False
+        self._lock = threading.Lock()
+        self._learned: dict[str, Learned] = {}
+        self._bundles: set[Stoppable] = set()
+        self._exhausted = 0
+
+    def learned_of(self, endpoint: Endpoint) -> Learned:
+        """What was learned for transforms with these options."""
+        with self._lock:
+            key = repr(endpoint.learns_for())
+            if key not in self._learned:
+                self._learned[key] = Learned(tokens.counter(endpoint.model))
+            return self._learned[key]
+
+    def begin(self, bundle: Stoppable) -> None:
+        with self._lock:
+            self._bundles.add(bundle)
+
+    def end(self, bundle: Stoppable) -> None:
+        with self._lock:
+            self._bundles.discard(bundle)
+
+    def succeeded(self) -> None:
+        self.reached = True
+        self._exhausted = 0
+        self.pool.prove()
+
+    def exhausted(self, error: errors.APIError) -> errors.APIError | None:
+        """Counts a request that spent its attempts; the error that stops the job, if it should."""
+        if isinstance(error, errors.APIConnectionError) and not (error.reached or self.reached):
+            return errors.ServerDownError(f"{error}. Check base_url, and that the server runs")
+        with self._lock:
+            self._exhausted += 1
+            if self._exhausted < EXHAUSTED_IN_A_ROW:
+                return None
+        return errors.ServerDownError(
+            f"{EXHAUSTED_IN_A_ROW} requests in a row spent their attempts and none succeeded between them; the last: {error}"
+        )
+
+    def stop(self, error: BaseException) -> None:
+        """Stops every bundle: what stops a job holds for all its rows."""
+        with self._lock:
+            bundles = list(self._bundles)
+        self.pool.proved = False
+        for bundle in bundles:
+            bundle.stop(error)
+
+    def note(self, **numbers: float) -> None:
+        with self._lock:
+            self.totals.update(numbers)
+
+    def close(self) -> None:
+        self.client.close()
+        self.pool.close()
+
+
+class Learned:
+    """What answers taught about a server.
+
+    Attributes:
+      count: counts the tokens of texts.
+      most_rows, most_tokens, most_bytes: what a request may hold, where the server turned out to take less than its
+        documentation says.
+      types: of the added columns, as the first answer had them.
+      answered: whether any row ever was.
+    """
+
+    def __init__(self, count: tokens.Estimate | tokens.Exact) -> None:
+        self.count = count
+        self.most_rows = float("inf")
+        self.most_tokens = float("inf")
+        self.most_bytes = float("inf")
+        self.types: list[pa.DataType] | None = None
+        self.answered = False
+        self._lock = threading.Lock()
+
+    def rows(self, most: int) -> int:
+        return int(min(most, self.most_rows))
+
+    def settle(self, types: list[pa.DataType]) -> list[pa.DataType]:
+        """The types that all answers must have: those given, if they are the first."""
+        with self._lock:
+            if self.types is None:
+                self.types = types
+            return self.types
+
+    def too_large(self, error: errors.RequestTooLargeError, rows: int, tokens: float, size: float) -> None:
+        """A request of so many rows, tokens and bytes was more than the server takes."""
+        if error.counts == "rows":
+            self.most_rows = min(self.most_rows, max(1, error.most or rows // 2))
+        elif error.counts == "bytes":
+            self.most_bytes = min(self.most_bytes, max(1.0, size / 2))
+        elif error.most and tokens <= error.most:
+            # It was packed to fit: the estimate is what is wrong.
+            self.count.learn(tokens, 1.2 * error.most)
+        else:
+            self.most_tokens = min(self.most_tokens, max(1.0, error.most or tokens / 2))
+
+
+class Memory:
+    """A bound for bytes, kept softly: what cannot be had within a second is taken all the same.
+
+    Nothing is then lost or stopped; a process with too many bundles for its bound is only slowed down.
+    """
+
+    _PATIENCE = 1.0
+
+    def __init__(self, size: int) -> None:
+        self._free = size
+        self._changed = threading.Condition()
+
+    def take(self, size: int) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._free > 0, timeout=self._PATIENCE)
+            self._free -= size
+
+    def release(self, size: int) -> None:
+        if size:
+            with self._changed:
+                self._free += size
+                self._changed.notify_all()
+
+
+@dataclasses.dataclass
+class _Shared:
+    service: Service
+    users: int = 0
+
+
+_services: dict[tuple[object, ...], _Shared] = {}
+_services_lock = threading.Lock()
+
+
+def acquire(endpoint: Endpoint) -> Service:
+    """The process's service for an endpoint, made if there is none; give it back with `release`.
+
+    Raises:
+      AuthenticationError: the key is not where it should be.
+    """
+    key = (endpoint.api.identity(), endpoint.model, endpoint.quota, endpoint.concurrency)
+    with _services_lock:
+        if key not in _services:
+            _services[key] = _Shared(Service(endpoint))
+        shared = _services[key]
+        shared.users += 1
+        return shared.service
+
+
+def release(service: Service) -> None:
+    """Ends the service's threads and connections, if this was its last user."""
+    with _services_lock:
+        key = next((k for k, shared in _services.items() if shared.service is service), None)
+        if key is None:
+            return
+        _services[key].users -= 1
+        if _services[key].users:
+            return
+        del _services[key]
+    _ended.update(service.totals)
+    service.close()
+
+
+_ended: Counter[str] = Counter()
+
+
+def progress() -> Counter[str]:
+    """What this process has done so far: `rows_answered`, `rows_failed`, `requests`, `retries`, `throttled` (seconds) ..."""
+    with _services_lock:
+        running = [shared.service for shared in _services.values()]
+    total = Counter(_ended)
+    for service in running:
+        total.update(service.totals)
+        total["throttled"] += service.pool.throttled  # type: ignore[assignment]
+        total["in_flight"] += service.pool.in_flight
+    return total
+
+
+def stop_all(error: BaseException) -> None:
+    """Stops everything that this process is doing."""
+    with _services_lock:
+        running = [shared.service for shared in _services.values()]
+    for service in running:
+        service.stop(error)

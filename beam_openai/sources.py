@@ -1,0 +1,284 @@
+"""The elements of a PCollection while their rows are away: tables, or rows of another kind gathered into one.
+
+A request may carry rows of several elements, and an element's rows may go in several requests. A `Source` is one element
+(or some gathered rows); a `Segment` is a run of its rows that goes in one request; a `Part` is what came of a run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from beam_openai import tables
+
+ERROR = pa.struct(
+    [
+        ("kind", pa.string()),
+        ("status", pa.int64()),
+        ("code", pa.string()),
+        ("type", pa.string()),
+        ("message", pa.string()),
+        ("request_id", pa.string()),
+        ("attempts", pa.int64()),
+        ("raw", pa.string()),
+    ]
+)
+"""Why a row failed: the column `error` of the failed rows."""
+
+_SLICE_ROWS = 8192
+_SLICE_BYTES = 8 << 20
+
+Costs = NDArray[np.float64]
+Failure = dict[str, Any]
+
+
+class Place(NamedTuple):
+    """Where an element stands in its PCollection."""
+
+    timestamp: Any
+    windows: Any
+    pane_info: Any
+
+
+class Output(NamedTuple):
+    tag: str
+    value: Any
+    place: Place
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What came of rows `start` to `stop`.
+
+    Attributes:
+      columns: a value for each row of each added column; not looked at where a row failed.
+      failures: by position from `start`, the rows that failed.
+      memory: bytes that are given back when the part is handed out.
+    """
+
+    start: int
+    stop: int
+    columns: Sequence[pa.Array]
+    failures: Mapping[int, Failure]
+    memory: int = 0
+
+
+class Source:
+    """Some rows, and what has come of them so far.
+
+    Attributes:
+      inputs: the columns that the endpoint reads.
+      invalid: by position, rows that cannot be read into such a column, and why.
+    """
+
+    def __init__(self, inputs: pa.Table, fields: Sequence[str], nbytes: int) -> None:
+        self.inputs = inputs
+        self.invalid: dict[int, str] = {}
+        self.nbytes = nbytes
+        self._names = fields
+        self._parts: list[Part] = []
+        self._remaining = inputs.num_rows
+
+    def put(self, part: Part) -> None:
+        self._parts.append(part)
+        self._remaining -= part.stop - part.start
+
+    def take(self) -> list[Part]:
+        """The parts that were not taken yet, in the order of their rows."""
+        parts, self._parts = self._parts, []
+        return sorted(parts, key=lambda part: part.start)
+
+    @property
+    def is_finished(self) -> bool:
+        return not self._remaining
+
+    def outputs(self, parts: Sequence[Part]) -> Iterator[Output]:
+        """What is handed out for these parts."""
+        raise NotImplementedError
+
+
+class TableSource(Source):
+    def __init__(
+        self, table: pa.Table, place: Place, inputs: Sequence[str], fields: Sequence[str]
+    ) -> None:
+        super().__init__(table.select(list(inputs)), fields, table.nbytes)
+        self._table = table
+        self._place = place
+
+    def outputs(self, parts: Sequence[Part]) -> Iterator[Output]:
+        answered, failed = [], []
+        for part in parts:
+            rows = self._table.slice(part.start, part.stop - part.start)
+            if not part.failures:
+                answered.append(self._append(rows, part.columns))
+                continue
+            bad = sorted(part.failures)
+            failed.append(_with_errors(rows.take(bad), [part.failures[row] for row in bad]))
+            if len(bad) < rows.num_rows:
+                good = np.delete(np.arange(rows.num_rows), bad)
+                columns = [column.take(pa.array(good)) for column in part.columns]
+                answered.append(self._append(rows.take(good), columns))
+        for tag, pieces in (("answered", answered), ("failed", failed)):
+            if pieces:
+                yield Output(tag, pa.concat_tables(pieces), self._place)
+
+    def _append(self, rows: pa.Table, columns: Sequence[pa.Array]) -> pa.Table:
+        for name, column in zip(self._names, columns):
+            rows = rows.append_column(name, column)
+        return rows
+
+
+def _with_errors(rows: pa.Table, failures: list[Failure]) -> pa.Table:
+    errors = pa.array(failures, type=ERROR)
+    at = rows.schema.get_field_index("error")
+    # Rows that failed in an earlier run carry its error, and give it up for this one's.
+    return rows.append_column("error", errors) if at < 0 else rows.set_column(at, "error", errors)
+
+
+class RowsSource(Source):
+    def __init__(
+        self,
+        rows: list[Any],
+        places: list[Place],
+        inputs: Sequence[str],
+        fields: Sequence[str],
+    ) -> None:
+        dicts = [tables.as_dict(row) for row in rows]
+        columns, invalid = {}, {}
+        for name in inputs:
+            if not any(name in row for row in dicts):
+                raise ValueError(_no_column(name, dict.fromkeys(k for row in dicts for k in row)))
+            columns[name], reasons = _column(name, [row.get(name) for row in dicts])
+            invalid.update(reasons)
+        for name in fields:
+            if any(name in row for row in dicts):
+                raise ValueError(_column_exists(name))
+        inputs_table = pa.table(columns)
+        super().__init__(inputs_table, fields, inputs_table.nbytes)
+        self.invalid = invalid
+        self._rows = rows
+        self._places = places
+
+    def outputs(self, parts: Sequence[Part]) -> Iterator[Output]:
+        for part in parts:
+            columns = [column.to_pylist() for column in part.columns]
+            for position in range(part.stop - part.start):
+                row, place = self._rows[part.start + position], self._places[part.start + position]
+                if failure := part.failures.get(position):
+                    yield Output("failed", tables.extend(row, {"error": failure}), place)
+                else:
+                    values = [column[position] for column in columns]
+                    yield Output("answered", tables.extend(row, dict(zip(self._names, values))), place)
+
+
+def _column(name: str, values: list[Any]) -> tuple[pa.Array, dict[int, str]]:
+    """The values as an array, and why some of them are not in it."""
+    try:
+        return pa.array(values), {}
+    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError, OverflowError, TypeError):
+        pass
+    kinds = Counter(type(value) for value in values if value is not None)
+    kind = str if str in kinds else kinds.most_common(1)[0][0]
+    reasons = {}
+    kept = list(values)
+    for position, value in enumerate(values):
+        if value is None:
+            continue
+        try:
+            if type(value) is not kind:
+                raise TypeError(f"{name} is {type(value).__name__}, where other rows have {kind.__name__}")
+            pa.scalar(value)
+        except UnicodeEncodeError:
+            reasons[position] = f"{name} holds a lone surrogate, which UTF-8 cannot write"
+        except Exception as error:
+            reasons[position] = str(error) or type(error).__name__
+        if position in reasons:
+            kept[position] = None
+    return pa.array(kept), reasons
+
+
+@dataclasses.dataclass
+class Segment:
+    """Rows `start` to `stop` of a source; `costs` are tokens and bytes of each, shape [rows, 2]."""
+
+    source: Source
+    start: int
+    stop: int
+    costs: Costs
+
+    def cut(self, rows: int) -> tuple[Segment, Segment]:
+        middle = self.start + rows
+        return (
+            Segment(self.source, self.start, middle, self.costs[:rows]),
+            Segment(self.source, middle, self.stop, self.costs[rows:]),
+        )
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+def cut(segments: deque[Segment], rows: int) -> list[Segment]:
+    """Takes so many rows off the front."""
+    taken = []
+    while rows:
+        segment = segments.popleft()
+        if len(segment) > rows:
+            segment, rest = segment.cut(rows)
+            segments.appendleft(rest)
+        taken.append(segment)
+        rows -= len(segment)
+    return taken
+
+
+def inputs_of(segments: Sequence[Segment]) -> pa.Table:
+    """The input columns of the rows of all segments, one after another."""
+    slices = [segment.source.inputs.slice(segment.start, len(segment)) for segment in segments]
+    return slices[0] if len(slices) == 1 else pa.concat_tables(slices, promote_options="permissive")
+
+
+def from_table(
+    table: pa.Table, place: Place, inputs: Sequence[str], fields: Sequence[str]
+) -> Iterator[TableSource]:
+    """A table in slices of bounded size.
+
+    Raises:
+      ValueError: a column that is read is not there, or one that is added is.
+    """
+    for name in inputs:
+        if name not in table.column_names:
+            raise ValueError(_no_column(name, table.column_names))
+    for name in fields:
+        if name in table.column_names:
+            raise ValueError(_column_exists(name))
+    row_bytes = max(1, table.nbytes // max(1, table.num_rows))
+    step = max(1, min(_SLICE_ROWS, _SLICE_BYTES // row_bytes))
+    for start in range(0, table.num_rows, step):
+        yield TableSource(table.slice(start, step), place, inputs, fields)
+
+
+def _no_column(name: str, there: Sequence[str] | Mapping[str, None]) -> str:
+    return f"the rows have no column {name!r}; they have: {', '.join(map(str, there)) or 'none'}"
+
+
+def _column_exists(name: str) -> str:
+    return f"the rows have a column {name!r} already: name the added one with output="
+
+
+def row_bytes(rows: pa.Table) -> Costs:
+    """About how many bytes each row has."""
+    total = np.zeros(rows.num_rows)
+    for column in rows.columns:
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        try:
+            total += np.asarray(pc.binary_length(column).fill_null(0))
+        except pa.ArrowNotImplementedError:
+            total += column.nbytes / max(1, rows.num_rows)
+    return total
