@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import deque
@@ -55,9 +56,7 @@ class Bundle:
     def add(self, element: Any, place: Place) -> Iterator[list[Segment]]:
         """Takes an element in; yields the batches that are full."""
         if isinstance(element, pa.Table):
-            for source in sources.from_table(
-                element, place, self.endpoint.inputs, self.endpoint.outputs
-            ):
+            for source in sources.from_table(element, place, self.endpoint.inputs, self.endpoint.outputs):
                 yield from self._take_in(source)
             return
         self._rows.append(element)
@@ -87,7 +86,7 @@ class Bundle:
         for row, reason in reasons.items():
             self.failed([Segment(source, row, row + 1, costs)], "invalid_input", reason)
         bounds = [-1, *sorted(reasons), rows.num_rows]
-        for before, after in zip(bounds, bounds[1:]):
+        for before, after in itertools.pairwise(bounds):
             if after - before > 1:
                 self._packing.append(Segment(source, before + 1, after, costs[before + 1 : after]))
         yield from self._pack(everything=False)
@@ -230,9 +229,7 @@ class Bundle:
 
     def _wait(self, until: Callable[[], bool]) -> None:
         began, throttled = time.monotonic(), self.service.pool.throttled
-        self._changed.wait_for(
-            lambda: bool(self._error or until() or self._complete or self._is_much())
-        )
+        self._changed.wait_for(lambda: bool(self._error or until() or self._complete or self._is_much()))
         waited = time.monotonic() - began
         self._tally.throttled += min(waited, self.service.pool.throttled - throttled)
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -31,7 +32,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_openai import errors, service, sources
 from beam_openai.bundle import Bundle, Tally
-from beam_openai.client import API, Request, Response
+from beam_openai.client import API, Body, Request, Response
 from beam_openai.durations import retry_after
 from beam_openai.quota import Grant, Quota
 from beam_openai.retry import Retry
@@ -185,7 +186,7 @@ class Endpoint(beam.PTransform):
         """The request for some rows."""
         raise NotImplementedError
 
-    def columns(self, body: bytes, rows: pa.Table) -> Answer:
+    def columns(self, body: Body, rows: pa.Table) -> Answer:
         """What the answer holds for these rows.
 
         Raises:
@@ -290,7 +291,8 @@ class _Batch:
     """The rows of one request, and its attempts: a task of the pool."""
 
     def __init__(self, bundle: Bundle, segments: list[Segment]) -> None:
-        self.owner = self._bundle = bundle
+        self.owner = bundle
+        self._bundle = bundle
         self.tokens = float(sum(segment.costs[:, 0].sum() for segment in segments))
         self._segments = segments
         self._rows = sum(len(segment) for segment in segments)
@@ -355,13 +357,13 @@ class _Batch:
         except errors.BadAnswerError as error:
             if errors.is_error(response.body):
                 return self._service.client.error_in(response, self._request)
-            error.raw = response.body[:RAW_BYTES]
+            error.raw = bytes(response.body[:RAW_BYTES])
             return error
         self._learn(answer)
         bad = {**answer.bad, **self._misfits(answer)}
-        if len(bad) == self._rows and all(why.systematic for why in bad.values()):
-            if not self._bundle.learned.answered:
-                return errors.ConfigurationError(f"{self._endpoint.path}: {bad[0].message}")
+        hopeless = len(bad) == self._rows and all(why.systematic for why in bad.values())
+        if hopeless and not self._bundle.learned.answered:
+            return errors.ConfigurationError(f"{self._endpoint.path}: {bad[0].message}")
         self._bundle.learned.answered |= len(bad) < self._rows
         self._service.succeeded()
         failures = {row: self._failure("bad_answer", why.message, why.raw) for row, why in bad.items()}
@@ -432,7 +434,9 @@ class _Batch:
         retry = self._endpoint.retry
         asked = retry_after(error.headers, error.detail, time.time())
         if asked is not None and asked > retry.max_wait:
-            message = f"{error}. The server asks to wait {asked:.0f} s, longer than Retry(max_wait={retry.max_wait:.0f})"
+            message = (
+                f"{error}. The server asks to wait {asked:.0f} s, longer than Retry(max_wait={retry.max_wait:.0f})"
+            )
             self._service.stop(type(error)(message))
             return
         wait = retry.wait(self._attempts, time.monotonic() - self._began, asked)
@@ -450,7 +454,7 @@ class _Batch:
         if isinstance(error, errors.RequestTooLargeError):
             size = float(sum(segment.costs[:, 1].sum() for segment in self._segments))
             self._bundle.learned.too_large(error, self._rows, self.tokens, size)
-        rest = sources.deque(self._segments)
+        rest = deque(self._segments)
         halves = [sources.cut(rest, self._rows // 2), list(rest)]
         for half in halves:
             self._bundle.added()

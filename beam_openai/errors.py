@@ -135,9 +135,7 @@ class ServerDownError(APIError):
     action = "stop"
 
 
-def from_response(
-    status: int, headers: Mapping[str, str], body: bytes, where: str
-) -> APIError:
+def from_response(status: int, headers: Mapping[str, str], body: bytes, where: str) -> APIError:
     """The error that an answer means, whatever shape its body has.
 
     Args:
@@ -186,7 +184,7 @@ _ADVICE: dict[type[APIError], str] = {
 }
 
 
-def is_error(body: bytes) -> bool:
+def is_error(body: bytes | memoryview) -> bool:
     """Whether a 2xx answer's body is an error all the same."""
     try:
         said = msgspec.json.decode(body)
@@ -294,9 +292,7 @@ def _classify(status: int, told: _Told) -> type[APIError]:
         told.names & _TOO_LARGE_CODES or status == 413 or _allowance(told) != ("bytes", None)
     ):
         return RequestTooLargeError
-    if status in (400, 422) and (
-        told.names & _UNKNOWN_OPTION or "Unrecognized request argument" in told.message
-    ):
+    if status in (400, 422) and (told.names & _UNKNOWN_OPTION or "Unrecognized request argument" in told.message):
         return ConfigurationError
     return _BY_STATUS.get(status) or (InternalServerError if status >= 500 else BadRequestError)
 

@@ -23,8 +23,11 @@ class Clock(Protocol):
 class Task(Protocol):
     """One attempt at one request."""
 
-    owner: object
     tokens: float
+
+    @property
+    def owner(self) -> object:
+        """Whose task it is, to be cancelled with."""
 
     def send(self, grant: Grant) -> None:
         """Blocks until there is an answer or an error. Raises nothing."""
@@ -101,9 +104,7 @@ class Pool:
 
     def _start_thread(self) -> None:
         # Daemons: a runner that never calls teardown must still be able to end its process.
-        thread = threading.Thread(
-            target=self._work, name=f"beam_openai-{len(self._threads)}", daemon=True
-        )
+        thread = threading.Thread(target=self._work, name=f"beam_openai-{len(self._threads)}", daemon=True)
         self._threads.append(thread)
         thread.start()
 

@@ -47,9 +47,7 @@ class Quota:
             if value is not None and not value > 0:
                 raise ValueError(f"Quota.{name} must be more than 0, not {value!r}")
         if self.shared is not None:
-            raise ValueError(
-                "Quota(shared=...) is not supported by this version: a quota holds for one worker process"
-            )
+            raise ValueError("Quota(shared=...) is not supported by this version: a quota holds for one worker process")
 
 
 @dataclasses.dataclass

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 EXHAUSTED_IN_A_ROW = 10
 """So many requests in a row that spent their attempts, without one success between them, mean that the server is down."""
 
-_MEMORY = 128 << 20
+_MEMORY = 32 << 20
 """Bytes of answers, read or decoded and not handed out yet, that a service holds."""
 
 
@@ -142,18 +142,22 @@ class Learned:
 
 
 class Memory:
-    """A bound for bytes, kept softly: what cannot be had within a second is taken all the same.
+    """A bound for bytes: `take` waits while none are free.
 
-    Nothing is then lost or stopped; a process with too many bundles for its bound is only slowed down.
+    The last to come may go over it, so that an answer larger than the bound passes too. What is finished and waits to be
+    handed out is small (see bundle.py), so bytes always come free; should that ever fail to hold, the wait ends after 30 s
+    and the bound gives way, not the job.
     """
 
-    _PATIENCE = 1.0
+    _PATIENCE = 30.0
 
     def __init__(self, size: int) -> None:
         self._free = size
         self._changed = threading.Condition()
 
     def take(self, size: int) -> None:
+        if not size:
+            return
         with self._changed:
             self._changed.wait_for(lambda: self._free > 0, timeout=self._PATIENCE)
             self._free -= size
@@ -162,7 +166,7 @@ class Memory:
         if size:
             with self._changed:
                 self._free += size
-                self._changed.notify_all()
+                self._changed.notify()
 
 
 @dataclasses.dataclass

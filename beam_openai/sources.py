@@ -105,9 +105,7 @@ class Source:
 
 
 class TableSource(Source):
-    def __init__(
-        self, table: pa.Table, place: Place, inputs: Sequence[str], fields: Sequence[str]
-    ) -> None:
+    def __init__(self, table: pa.Table, place: Place, inputs: Sequence[str], fields: Sequence[str]) -> None:
         super().__init__(table.select(list(inputs)), fields, table.nbytes)
         self._table = table
         self._place = place
@@ -243,9 +241,7 @@ def inputs_of(segments: Sequence[Segment]) -> pa.Table:
     return slices[0] if len(slices) == 1 else pa.concat_tables(slices, promote_options="permissive")
 
 
-def from_table(
-    table: pa.Table, place: Place, inputs: Sequence[str], fields: Sequence[str]
-) -> Iterator[TableSource]:
+def from_table(table: pa.Table, place: Place, inputs: Sequence[str], fields: Sequence[str]) -> Iterator[TableSource]:
     """A table in slices of bounded size.
 
     Raises:

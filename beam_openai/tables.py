@@ -61,9 +61,7 @@ def as_dict(row: Any) -> Mapping[str, Any]:
         return row.as_dict()
     if hasattr(row, "_asdict"):
         return row._asdict()
-    raise TypeError(
-        f"rows must be pa.Table, dict, beam.Row or NamedTuple, not {type(row).__name__}"
-    )
+    raise TypeError(f"rows must be pa.Table, dict, beam.Row or NamedTuple, not {type(row).__name__}")
 
 
 def extend(row: Any, added: Mapping[str, Any]) -> Any:
@@ -87,8 +85,12 @@ def _make(name: str, fields: tuple[str, ...], values: tuple[Any, ...]) -> Any:
 def _named_tuple(name: str, fields: tuple[str, ...]) -> Any:
     made = collections.namedtuple(name, fields)  # type: ignore[misc]
     # A class made at run time cannot be pickled by name, and a runner pickles rows between stages.
-    made.__reduce__ = lambda row: (_make, (name, fields, tuple(row)))  # type: ignore[method-assign]
+    made.__reduce__ = _reduce  # type: ignore[method-assign, assignment]
     return made
+
+
+def _reduce(row: Any) -> tuple[Any, ...]:
+    return _make, (type(row).__name__, row._fields, tuple(row))
 
 
 def to_table(rows: Sequence[Any]) -> pa.Table:

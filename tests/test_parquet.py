@@ -5,6 +5,7 @@ import datetime
 import decimal
 import glob
 import gzip
+import io
 import json
 import os
 import pickle
@@ -16,17 +17,21 @@ import typing
 
 import apache_beam as beam
 import hypothesis.strategies as st
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from apache_beam.io.filesystem import BeamIOError, FileMetadata, FileSystem
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from apache_beam.testing.util import assert_that, equal_to
+from apache_beam.transforms.environments import EmbeddedPythonEnvironment
+from apache_beam.transforms.periodicsequence import PeriodicImpulse
 from hypothesis import given, settings
 
 from beam_openai.parquet import ReadTables, WriteTables, clear_temporary, count_rows
+from beam_openai.parquet import text as text_files
 from beam_openai.parquet.files import File
-from beam_openai.parquet.read import bounded, pieces_of, read_piece
+from beam_openai.parquet.read import bounded, find_files, pieces_of, plan, read_piece
 from beam_openai.parquet.write import _Parts
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -42,8 +47,6 @@ def pipeline(*options):
 def read(pattern, **options):
     """The tables that ReadTables gives, without a pipeline."""
     transform = ReadTables(pattern, **options)
-    from beam_openai.parquet.read import find_files, plan
-
     patterns = [pattern] if isinstance(pattern, str) else pattern
     return [
         table
@@ -80,12 +83,12 @@ def ints(count, start=0):
 def copy(source, target, *options, **write_options):
     with pipeline(*options) as p:
         paths = p | ReadTables(str(source)) | WriteTables(str(target), **write_options)
-        paths | beam.Map(lambda path: assert_part(path))
+        paths | beam.Map(assert_part)
 
 
 def assert_part(path):
     assert os.path.basename(path).startswith("part-")
-    assert os.path.exists(path), path
+    assert path.startswith("bucket:") or os.path.exists(path), path
 
 
 def make_files(folder, files=3, rows=1000):
@@ -103,8 +106,13 @@ def test_a_pipeline_copies_every_row_once(tmp_path):
 
 def test_several_workers_of_one_process_write_parts_of_one_run(tmp_path):
     make_files(tmp_path / "in", files=12)
-    copy(tmp_path / "in", tmp_path / "out", "--runner=FnApiRunner", "--direct_num_workers=3",
-         "--direct_running_mode=multi_threading")
+    copy(
+        tmp_path / "in",
+        tmp_path / "out",
+        "--runner=FnApiRunner",
+        "--direct_num_workers=3",
+        "--direct_running_mode=multi_threading",
+    )
     assert sorted(row["id"] for row in written_rows(tmp_path / "out")) == list(range(12000))
     assert len({path.rsplit("-", 1)[1] for path in parts(tmp_path / "out")}) == 1
 
@@ -113,42 +121,30 @@ def test_several_workers_of_one_process_write_parts_of_one_run(tmp_path):
 def test_prism_copies_every_row_once_and_replaces_old_parts(tmp_path):
     make_files(tmp_path / "in", files=12)
     write(tmp_path / "out", [ints(5)])
-    copy(tmp_path / "in", tmp_path / "out", "--runner=PrismRunner", f"--prism_location={PRISM}",
-         "--environment_type=LOOPBACK", overwrite=True)
+    copy(
+        tmp_path / "in",
+        tmp_path / "out",
+        "--runner=PrismRunner",
+        f"--prism_location={PRISM}",
+        "--environment_type=LOOPBACK",
+        overwrite=True,
+    )
     assert sorted(row["id"] for row in written_rows(tmp_path / "out")) == list(range(12000))
     assert os.listdir(tmp_path / "out") == [os.path.basename(p) for p in parts(tmp_path / "out")]
 
 
 def test_reading_a_map_and_writing_are_one_stage(tmp_path):
     make_files(tmp_path / "in")
-    p = beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions([]))
+    p = pipeline()
     tables = p | ReadTables(str(tmp_path / "in"))
     mapped = tables | "Same" >> beam.Map(lambda table: table).with_output_types(pa.Table)
     mapped | WriteTables(str(tmp_path / "out"))
-    from apache_beam.runners.portability.fn_api_runner import translations
-
-    proto = p.to_runner_api(default_environment=beam.transforms.environments.EmbeddedPythonEnvironment.default())
-    _, stages = FnApiRunner().create_stages(proto) if hasattr(translations, "nothing") else (
-        None,
-        translations.create_and_optimize_stages(
-            proto,
-            phases=[
-                translations.annotate_downstream_side_inputs,
-                translations.fix_side_input_pcoll_coders,
-                translations.lift_combiners,
-                translations.expand_gbk,
-                translations.sink_flattens,
-                translations.greedily_fuse,
-            ],
-            known_runner_urns=frozenset(
-                ["beam:transform:group_by_key:v1", "beam:transform:impulse:v1"]
-            ),
-        )[1],
-    )
+    environment = EmbeddedPythonEnvironment.default()
+    _, stages = FnApiRunner().create_stages(p.to_runner_api(default_environment=environment))
     [names] = [
-        [t.unique_name for t in stage.transforms]
-        for stage in stages
-        if any(t.unique_name.startswith("Same") for t in stage.transforms)
+        names
+        for names in ([t.unique_name for t in stage.transforms] for stage in stages)
+        if any(name.startswith("Same") for name in names)
     ]
     assert any(name.startswith("ReadTables/Read") for name in names)
     assert any("WriteBundles" in name for name in names)
@@ -238,7 +234,7 @@ def many_types():
         {
             "int8": pa.array([1, None], pa.int8()),
             "uint64": pa.array([2**64 - 1, None], pa.uint64()),
-            "half": pa.array([1.5, None], pa.float16()),
+            "half": pa.array([np.float16(1.5), None]),
             "text": ["a", None],
             "large": pa.array(["a", None], pa.large_string()),
             "bytes": pa.array([b"\xff", None], pa.binary()),
@@ -251,7 +247,7 @@ def many_types():
             "list": [["a"], None],
             "struct": [{"a": 1, "b": [{"c": "d"}]}, None],
             "map": pa.array([[("k", 1)], None], pa.map_(pa.string(), pa.int32())),
-            "vector": pa.array([[1.0, 2.0], None], pa.list_(pa.float32(), 2)),
+            "vector": pa.array([[1.0, 2.0], [3.0, None]], pa.list_(pa.float32(), 2)),
             "null": pa.nulls(2),
             "duration": pa.array([1, None], pa.duration("ms")),
         }
@@ -263,11 +259,11 @@ def test_every_type_survives_reading_and_writing(tmp_path):
     (tmp_path / "in").mkdir()
     pq.write_table(table, tmp_path / "in" / "a.parquet")
     [got] = read(str(tmp_path / "in"))
-    assert got.schema.equals(table.schema) and got.to_pylist() == table.to_pylist()
+    assert got.schema.equals(table.schema) and got.equals(table)
     copy(tmp_path / "in", tmp_path / "out")
     [part] = parts(tmp_path / "out")
     back = pq.read_table(part)
-    assert back.schema.equals(table.schema) and back.to_pylist() == table.to_pylist()
+    assert back.schema.equals(table.schema) and back.equals(table)
     assert back.schema.metadata == {b"made": b"by a test"}
 
 
@@ -348,20 +344,14 @@ def test_files_of_different_columns_are_read_side_by_side(tmp_path):
     st.integers(1, 200),
 )
 def test_bounded_tables_hold_the_same_rows(blocks, max_rows, max_bytes):
-    tables = list(
-        bounded(
-            (pa.table({"t": pa.array(block, pa.string())}) for block in blocks), max_rows, max_bytes
-        )
-    )
+    tables = list(bounded((pa.table({"t": pa.array(block, pa.string())}) for block in blocks), max_rows, max_bytes))
     assert [r["t"] for r in rows_of(tables)] == [text for block in blocks for text in block]
     assert all(0 < table.num_rows <= max_rows for table in tables)
 
 
 # JSON Lines
 
-json_values = st.one_of(
-    st.none(), st.text(st.characters(codec="utf-8"), max_size=20), st.just("2024-01-01T00:00:00Z")
-)
+json_values = st.one_of(st.none(), st.text(st.characters(codec="utf-8"), max_size=20), st.just("2024-01-01T00:00:00Z"))
 
 
 @given(st.lists(st.dictionaries(st.sampled_from("abc"), json_values, min_size=1), min_size=1))
@@ -415,13 +405,22 @@ def test_a_bad_json_line_is_named(tmp_path, line, reason, packed):
     path = tmp_path / ("a.jsonl.gz" if packed else "a.jsonl")
     stored = good * 3 + line + b"\n" + good
     path.write_bytes(gzip.compress(stored) if packed else stored)
-    with pytest.raises(ValueError, match=rf"a\.jsonl.*: line 4 \(byte 27\): {reason}"):
+    with pytest.raises(ValueError, match=rf"a\.jsonl.*: line 4 \(byte 27\): .*{reason}"):
         read(str(path))
 
 
 def test_values_without_a_type_in_common_name_file_and_column_but_not_the_value(tmp_path):
     path = tmp_path / "a.jsonl"
-    for values in [1, "secret"], [{"k": 1}, {"k": "secret"}], [2**70, "secret"], [True, 1]:
+    for values in (
+        [1, "secret"],
+        [{"k": 1}, {"k": "secret"}],
+        [2**70, "secret"],
+        [0.5, True],
+        [True, 1],
+        [[0.5, True]],
+        [{"f": [0.5, True]}],
+        [[2**70]],
+    ):
         path.write_text("\n".join(json.dumps({"ok": 1, "c": value}) for value in values))
         with pytest.raises(ValueError, match=r"a\.jsonl: column 'c'") as raised:
             read(str(path))
@@ -436,20 +435,18 @@ def test_values_without_a_type_in_common_name_file_and_column_but_not_the_value(
 )
 @settings(deadline=None, max_examples=200)
 def test_byte_ranges_give_each_line_once(tmp_path_factory, texts, size, block, newline_at_end):
-    from beam_openai.parquet import text
-
     lines = [json.dumps({"t": value}).encode() for value in texts]
     stored = b"\n".join(lines) + (b"\n" if newline_at_end else b"")
     got = []
-    before, text._JSON_BLOCK_BYTES = text._JSON_BLOCK_BYTES, block
+    before, text_files._JSON_BLOCK_BYTES = text_files._JSON_BLOCK_BYTES, block
     try:
         for start in range(0, len(stored), size):
             source = pa.BufferReader(stored)
-            for offset, data in text.whole_lines(source, start, start + size):
+            for offset, data in text_files.whole_lines(source, start, start + size):
                 assert stored[offset : offset + len(data)] == data
                 got += [json.loads(line)["t"] for line in data.split(b"\n") if line]
     finally:
-        text._JSON_BLOCK_BYTES = before
+        text_files._JSON_BLOCK_BYTES = before
     assert got == texts
 
 
@@ -464,9 +461,7 @@ def test_a_line_separator_within_a_string_is_not_a_line(tmp_path):
 
 def test_csv_columns_are_strings_unless_all_integers(tmp_path):
     path = tmp_path / "a.csv"
-    path.write_text(
-        'id,zip,when,empty,text,minus\n1,007,2024-01-01,,"a ""b"",\nc",-0\n,10115,NA,,null,5\n'
-    )
+    path.write_text('id,zip,when,empty,text,minus\n1,007,2024-01-01,,"a ""b"",\nc",-0\n,10115,NA,,null,5\n')
     [table] = read(str(path))
     assert table.schema.field("id").type == pa.int64()
     assert table.to_pylist() == [
@@ -489,16 +484,12 @@ def test_csv_cells_come_back_as_they_are(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("csv") / "a.csv"
     quoted = [",".join('"' + cell.replace('"', '""') + '"' for cell in row) for row in rows]
     path.write_bytes("\r\n".join(["a,b", *quoted]).encode())
-    got = [
-        ["" if cell is None else str(cell) for cell in row.values()] for row in rows_of(read(str(path)))
-    ]
+    got = [["" if cell is None else str(cell) for cell in row.values()] for row in rows_of(read(str(path)))]
     assert got == rows
 
 
 def test_a_later_block_that_is_not_integers_is_strings(tmp_path, monkeypatch):
-    from beam_openai.parquet import text
-
-    monkeypatch.setattr(text, "_CSV_BLOCK_BYTES", 64)
+    monkeypatch.setattr(text_files, "_CSV_BLOCK_BYTES", (64,))
     path = tmp_path / "a.csv"
     path.write_text("n\n" + "".join(f"{i:}\n" for i in range(100)) + "x\n")
     tables = read(str(path))
@@ -507,14 +498,32 @@ def test_a_later_block_that_is_not_integers_is_strings(tmp_path, monkeypatch):
     assert [str(row["n"]) for row in rows_of(tables)] == [*map(str, range(100)), "x"]
 
 
+def test_a_byte_order_mark_is_not_part_of_the_first_name(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbfa,b\n1,2\n")
+    assert rows_of(read(f"{tmp_path}/a.csv")) == [{"a": 1, "b": 2}]
+
+
+def test_a_csv_row_larger_than_a_block_is_read_in_larger_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_files, "_CSV_BLOCK_BYTES", (64, 4096))
+    rows = [[str(i), "x" * (300 if i == 30 else 3)] for i in range(60)]
+    (tmp_path / "a.csv").write_text("\n".join(["a,b", *map(",".join, rows)]))
+    got = [[str(row["a"]), row["b"]] for row in rows_of(read(f"{tmp_path}/a.csv"))]
+    assert got == rows
+
+
+def test_a_csv_row_larger_than_the_largest_block_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_files, "_CSV_BLOCK_BYTES", (64,))
+    (tmp_path / "a.csv").write_text("a,b\n1,2\n" + "x" * 200 + ",3\n4,5\n")
+    with pytest.raises(ValueError, match=r"a\.csv: cannot be read as CSV"):
+        read(f"{tmp_path}/a.csv")
+
+
 def test_tsv_is_told_by_its_name(tmp_path):
     (tmp_path / "a.tsv").write_text("a\tb\n1,5\tx\n")
     assert rows_of(read(f"{tmp_path}/a.tsv")) == [{"a": "1,5", "b": "x"}]
 
 
-@pytest.mark.parametrize(
-    "stored", [b"a,b\n1,2\n3,secret,5\n", b"a,b\n1,\xff\xfe\n", b"a,a\n1,2\n"]
-)
+@pytest.mark.parametrize("stored", [b"a,b\n1,2\n3,secret,5\n", b"a,b\n1,\xff\xfe\n", b"a,a\n1,2\n", b"a,\xff\n1,2\n"])
 def test_a_bad_csv_file_is_named_and_its_rows_are_not_shown(tmp_path, stored):
     path = tmp_path / "bad.csv"
     path.write_bytes(stored)
@@ -600,8 +609,11 @@ def test_a_failed_pipeline_leaves_no_part_and_the_old_ones(tmp_path):
         return ints(10)
 
     with pytest.raises(RuntimeError, match="stop here"), pipeline() as p:
-        p | beam.Create(range(10)) | beam.Map(fail_late) | WriteTables(
-            str(tmp_path / "out"), overwrite=True, row_group_bytes=1
+        (
+            p
+            | beam.Create(range(10))
+            | beam.Map(fail_late)
+            | WriteTables(str(tmp_path / "out"), overwrite=True, row_group_bytes=1)
         )
     assert parts(tmp_path / "out") == before
     assert len(os.listdir(tmp_path / "out")) == 2
@@ -650,7 +662,7 @@ def test_a_part_that_was_lost_is_an_error_not_a_shorter_dataset(tmp_path):
 
 def test_an_unbounded_collection_is_refused(tmp_path):
     p = pipeline()
-    stream = p | beam.transforms.periodicsequence.PeriodicImpulse()
+    stream = p | PeriodicImpulse()
     with pytest.raises(ValueError, match="writes bounded data"):
         stream | WriteTables(str(tmp_path))
 
@@ -673,6 +685,7 @@ def test_a_directory_without_permission_is_one_clear_line(tmp_path):
 DISK_FULL = """
 import resource, sys
 import apache_beam as beam, pyarrow as pa
+from apache_beam.io.filesystem import BeamIOError, FileMetadata, FileSystem
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from beam_openai.parquet import WriteTables
@@ -687,14 +700,102 @@ with beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions([])) as p:
 def test_a_full_disk_names_the_file_and_leaves_no_part(tmp_path, row_group_bytes):
     done = subprocess.run(
         [sys.executable, "-c", DISK_FULL, str(tmp_path / "out"), str(row_group_bytes)],
-        env={**os.environ, "PYTHONPATH": ROOT},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([ROOT, *sys.path])},
         capture_output=True,
+        check=False,
         text=True,
     )
     assert done.returncode == 1
     assert f"OSError: {tmp_path}/out/beam-temp-parts-" in done.stderr
     assert "Exception ignored" not in done.stderr
     assert parts(tmp_path / "out") == []
+
+
+# Other filesystems
+
+
+class Bucket(FileSystem):
+    """An object store in memory: names and bytes, no folders."""
+
+    objects: typing.ClassVar[dict] = {}
+
+    @classmethod
+    def scheme(cls):
+        return "bucket"
+
+    def join(self, basepath, *paths):
+        return "/".join([basepath.rstrip("/"), *paths])
+
+    def split(self, path):
+        return tuple(path.rsplit("/", 1))
+
+    def mkdirs(self, path):
+        pass
+
+    def has_dirs(self):
+        return False
+
+    def _list(self, dir_or_prefix):
+        for path, data in sorted(self.objects.items()):
+            if path.startswith(dir_or_prefix):
+                yield FileMetadata(path, len(data))
+
+    def create(self, path, mime_type=None, compression_type=None):
+        objects = self.objects
+
+        class Upload(io.BytesIO):
+            def close(self):
+                if not self.closed:
+                    objects[path] = self.getvalue()
+                super().close()
+
+        return Upload()
+
+    def open(self, path, mime_type=None, compression_type=None):
+        return io.BytesIO(self.objects[path])
+
+    def copy(self, source_file_names, destination_file_names):
+        raise NotImplementedError
+
+    def rename(self, source_file_names, destination_file_names):
+        for source, destination in zip(source_file_names, destination_file_names):
+            self.objects[destination] = self.objects.pop(source)
+
+    def exists(self, path):
+        return path in self.objects
+
+    def size(self, path):
+        return len(self.objects[path])
+
+    last_updated = checksum = metadata = size
+
+    def delete(self, paths):
+        missing = {path: "not found" for path in paths if path not in self.objects}
+        for path in paths:
+            self.objects.pop(path, None)
+        if missing:
+            raise BeamIOError("Delete operation failed", missing)
+
+
+def test_an_object_store_is_read_and_written_as_a_disk_is(tmp_path):
+    Bucket.objects.clear()
+    Bucket.objects["bucket://in/_SUCCESS"] = b"x"
+    Bucket.objects["bucket://in/b.csv.gz"] = gzip.compress(b"id\n7\n")
+    stored = io.BytesIO()
+    pq.write_table(ints(1000), stored)
+    Bucket.objects["bucket://in/a.parquet"] = stored.getvalue()
+    copy("bucket://in", "bucket://out/x")
+    with pytest.raises(FileExistsError, match="already holds 1 part"):
+        copy("bucket://in", "bucket://out/x")
+    with pytest.raises(ValueError, match="no files match"):
+        copy("bucket://nothing", "bucket://out/x", overwrite=True)
+    copy("bucket://in/*.parquet", "bucket://out/x/", overwrite=True)
+    assert count_rows("bucket://out/x/part-*.parquet") == 1000
+    assert len([path for path in Bucket.objects if path.startswith("bucket://out/")]) == 1
+    _Parts("bucket://out/x", True, 1, 1).initialize_write()
+    assert len([path for path in Bucket.objects if "beam-temp" in path]) == 1
+    clear_temporary("bucket://out/x")
+    assert not [path for path in Bucket.objects if "beam-temp" in path]
 
 
 # Writing: what is in a part
@@ -720,6 +821,16 @@ def test_rows_are_gathered_into_tables(tmp_path, make):
     rows = sorted(written_rows(tmp_path), key=lambda row: row["id"])
     assert rows == [{"id": i, "text": str(i)} for i in range(2500)]
     assert len(parts(tmp_path)) < 10
+
+
+def test_rows_whose_values_differ_in_type_are_all_written(tmp_path):
+    values = [1, "a", 2.5, [1], None, "b", {"k": 1}, 2**70, True] * 30
+    with pytest.raises(TypeError, match="a row of 'id', 'value'"):
+        write(tmp_path, [{"id": i, "value": value} for i, value in enumerate(values)])
+    values = [value for value in values if value != 2**70]
+    write(tmp_path, [{"id": i, "value": value} for i, value in enumerate(values)])
+    rows = sorted(written_rows(tmp_path), key=lambda row: row["id"])
+    assert [row["value"] for row in rows] == values
 
 
 def test_many_small_tables_make_few_row_groups(tmp_path):
@@ -791,7 +902,7 @@ def test_types_that_widen_without_loss_share_a_part(tmp_path, narrow, wide):
     tables = [pa.table({"c": pa.nulls(2, type)}) for type in (narrow, wide, narrow)]
     [got] = one_part(tmp_path, *tables)
     assert got.num_rows == 6
-    assert got.schema.field("c").type.equals(wide)
+    assert got.schema.field("c").type.equals(pa.list_(pa.float32()) if pa.types.is_fixed_size_list(wide) else wide)
 
 
 def test_nullability_and_metadata_do_not_part_tables(tmp_path):
@@ -821,9 +932,9 @@ def test_other_schemas_go_to_parts_of_their_own(tmp_path):
 def test_what_widens_after_a_row_group_was_written_begins_a_part(tmp_path):
     sink = _Parts(str(tmp_path), False, 1, 1 << 30)
     writer = sink.open_writer(sink.initialize_write(), "0")
-    writer.write(pa.table({"a": pa.nulls(1)}))
-    writer.write(pa.table({"a": ["x"]}))
-    writer.write(pa.table({"a": pa.nulls(1)}))
+    writer.write(pa.table({"i": [1], "a": pa.nulls(1)}))
+    writer.write(pa.table({"i": [2], "a": ["x"]}))
+    writer.write(pa.table({"i": [3], "a": pa.nulls(1)}))
     tables = [pq.read_table(path) for path in writer.close()]
     assert sorted(table.num_rows for table in tables) == [1, 2]
 
@@ -845,7 +956,7 @@ def test_vectors_are_stored_plain_and_the_rest_with_zstd(tmp_path):
             "score": [0.5],
             "fixed": pa.array([[1.0] * 4], floats),
             "list": [[0.5, 0.25]],
-            "half": pa.array([[1.0]], pa.list_(pa.float16())),
+            "half": pa.array([[np.float16(1)]], pa.list_(pa.float16())),
             "nested": pa.array([[{"v": [1.0] * 4, "t": "x"}]],
                                pa.list_(pa.struct([("v", floats), ("t", pa.string())]))),
             "tags": [["a"]],
@@ -870,17 +981,49 @@ def test_vectors_are_stored_plain_and_the_rest_with_zstd(tmp_path):
     assert pq.read_table(path).to_pylist() == table.to_pylist()
 
 
-def test_duckdb_and_pandas_read_vectors(tmp_path):
+F2 = pa.list_(pa.float32(), 2)
+
+
+@pytest.mark.parametrize(
+    ("values", "type"),
+    [
+        ([[1.0, 2.0], None, [3.0, 4.0]], F2),
+        ([{"v": [1.0, 2.0]}, {"v": None}, None], pa.struct([("v", F2)])),
+        ([{"v": [1.0, 2.0]}, None], pa.struct([("v", F2)])),
+        ([[[1.0, 2.0], None], [], None], pa.list_(F2)),
+    ],
+    ids=str,
+)
+def test_a_vector_that_is_null_can_be_read_again(tmp_path, values, type):
+    table = pa.table({"c": pa.array(values, type)})
+    [got] = one_part(tmp_path, table, table.slice(1))
+    assert got.to_pylist() == table.to_pylist() + table.to_pylist()[1:]
+
+
+def test_vectors_with_and_without_nulls_share_a_part_of_lists(tmp_path):
+    whole = pa.table({"c": pa.array([[1.0, 2.0]], F2)})
+    missing = pa.table({"c": pa.array([None], F2)})
+    [got] = one_part(tmp_path, whole, missing, whole)
+    assert got["c"].to_pylist() == [[1.0, 2.0], None, [1.0, 2.0]]
+    assert got.schema.field("c").type.equals(pa.list_(pa.float32()))
+
+
+def test_duckdb_reads_vectors(tmp_path):
     duckdb = pytest.importorskip("duckdb")
-    write(tmp_path, [pa.table({"v": pa.array([[1.0, 2.0]], pa.list_(pa.float32(), 2))})])
+    write(tmp_path, [pa.table({"v": pa.array([[1.0, 2.0]], F2)})])
     assert duckdb.sql(f"select v from '{tmp_path}/part-*.parquet'").fetchall() == [([1.0, 2.0],)]
 
 
-def test_windows_and_counts_of_a_bounded_collection_do_not_matter(tmp_path):
+def test_pandas_reads_vectors(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    write(tmp_path, [pa.table({"v": pa.array([[1.0, 2.0]], F2)})])
+    assert pandas.read_parquet(tmp_path)["v"][0].tolist() == [1.0, 2.0]
+
+
+def test_windowed_tables_are_written_as_one_dataset(tmp_path):
     with pipeline() as p:
         tables = p | beam.Create([ints(1, i) for i in range(5)])
         windowed = tables | beam.WindowInto(beam.window.FixedWindows(10))
         paths = windowed | WriteTables(str(tmp_path))
-        assert_that(paths | beam.combiners.Count.Globally(), lambda n: n[0] > 0)
-        assert_that(paths | "Kind" >> beam.Map(type), lambda kinds: equal_to([str])(set(kinds)))
+        paths | beam.Map(assert_part)
     assert len(written_rows(tmp_path)) == 5

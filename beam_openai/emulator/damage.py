@@ -72,9 +72,7 @@ def damaged(body: bytes, kind: str, chance: random.Random) -> bytes:
     if kind == "invalid_json":
         return b"{'object': list, " + body[:40]
     answer = json.loads(body)
-    rows: list[Any] = next(
-        (answer[key] for key in ("data", "choices", "results") if key in answer), []
-    )
+    rows: list[Any] = next((answer[key] for key in ("data", "choices", "results") if key in answer), [])
     if kind == "no_usage":
         answer.pop("usage", None)
     elif rows:

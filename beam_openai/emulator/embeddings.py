@@ -23,10 +23,7 @@ from .options import Options
 from .replies import Refusal, Reply
 
 _FIELDS = ("model", "input", "encoding_format", "dimensions", "user")
-_INVALID_INPUT = (
-    "'$.input' is invalid. Please check the API reference: "
-    "https://platform.openai.com/docs/api-reference."
-)
+_INVALID_INPUT = "'$.input' is invalid. Please check the API reference: https://platform.openai.com/docs/api-reference."
 _FIXED_LENGTH = "text-embedding-ada-002"
 
 Input = str | tuple[int, ...]
@@ -38,9 +35,7 @@ def routes(options: Options) -> list[Route]:
 
 
 def _embeddings(options: Options, models: dict[str, int], call: Call) -> Answer:
-    known = [
-        name for name in _FIELDS if name != "encoding_format" or not options.no_encoding_format
-    ]
+    known = [name for name in _FIELDS if name != "encoding_format" or not options.no_encoding_format]
     fields = call.fields(known)
     model = fields.get("model")
     if model is None or model == "":
@@ -83,9 +78,7 @@ def _dimensions(fields: dict[str, Any], model: str, native: int, options: Option
     if wanted < 1:
         raise Refusal(400, f"{wanted} is less than the minimum of 1 - 'dimensions'")
     if wanted > native:
-        message = (
-            f"Invalid value for 'dimensions' = {wanted}. Must be less than or equal to {native}."
-        )
+        message = f"Invalid value for 'dimensions' = {wanted}. Must be less than or equal to {native}."
         raise Refusal(400, message)
     return wanted
 
@@ -117,11 +110,7 @@ def _inputs(fields: dict[str, Any], options: Options) -> list[Input]:
 
 
 def _is_ids(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(type(item) is int and item >= 0 for item in value)
-    )
+    return isinstance(value, list) and bool(value) and all(type(item) is int and item >= 0 for item in value)
 
 
 def _too_many(count: int, options: Options) -> Refusal:
@@ -171,19 +160,14 @@ def _check_poison(inputs: Sequence[Input]) -> None:
                 raise Refusal(500, message, type="server_error")
 
 
-def _write(
-    inputs: Sequence[Input], model: str, dims: int, packed: bool, tokens: int, options: Options
-) -> Reply:
+def _write(inputs: Sequence[Input], model: str, dims: int, packed: bool, tokens: int, options: Options) -> Reply:
     """The body, joined from bytes: at thousands of numbers a row, no object for each of them."""
     rows = _vectors(inputs, dims, options)
     pack = _base64_rows if packed else _float_rows
     data = [
-        b'{"object":"embedding","index":%d,"embedding":%b}' % (index, vector)
-        for index, vector in enumerate(pack(rows))
+        b'{"object":"embedding","index":%d,"embedding":%b}' % (index, vector) for index, vector in enumerate(pack(rows))
     ]
-    body = (
-        b'{"object":"list","data":[%b],"model":%b,"usage":{"prompt_tokens":%d,"total_tokens":%d}}'
-    )
+    body = b'{"object":"list","data":[%b],"model":%b,"usage":{"prompt_tokens":%d,"total_tokens":%d}}'
     return Reply(body=body % (b",".join(data), msgspec.json.encode(model), tokens, tokens))
 
 

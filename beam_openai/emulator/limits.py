@@ -19,9 +19,7 @@ class Limits:
         self._seconds = options.bucket_seconds
         self._with_ms = options.retry_after_ms
         self._limits = {
-            name: limit
-            for name, limit in (("requests", options.rpm), ("tokens", options.tpm))
-            if limit is not None
+            name: limit for name, limit in (("requests", options.rpm), ("tokens", options.tpm)) if limit is not None
         }
         self._buckets: dict[tuple[str, str], Bucket] = {}
 
@@ -36,9 +34,7 @@ class Limits:
             Refusal: 429, with Retry-After when waiting helps. A refused request takes nothing.
         """
         costs = {"requests": 1, "tokens": tokens}
-        waits = {
-            name: self._bucket(model, name, now).wait(costs[name], now) for name in self._limits
-        }
+        waits = {name: self._bucket(model, name, now).wait(costs[name], now) for name in self._limits}
         # The longest wait is told: who waits for a request must not then hear "too large".
         name = max(waits, key=waits.__getitem__, default="")
         if name and waits[name] > 0:

@@ -48,12 +48,8 @@ class Options:
     max_tokens_per_input: int = _flag(8192, "tokens of one input", type=int)
     max_tokens_per_request: int = _flag(300_000, "tokens of all inputs of a request", type=int)
     max_body_bytes: int = _flag(26_214_400, "bytes of a request's body", type=int)
-    bytes_per_token: float = _flag(
-        4.0, "a text is max(1, ceil(utf8 bytes / this)) tokens", type=float
-    )
-    style: str = _flag(
-        "openai", "whose error bodies and statuses", choices=("openai", "vllm", "tei")
-    )
+    bytes_per_token: float = _flag(4.0, "a text is max(1, ceil(utf8 bytes / this)) tokens", type=float)
+    style: str = _flag("openai", "whose error bodies and statuses", choices=("openai", "vllm", "tei"))
     no_dimensions: bool = _flag(False, "refuse `dimensions`, as servers without matryoshka do")
     no_encoding_format: bool = _flag(False, "refuse `encoding_format`, as some servers do")
     ignore_encoding_format: bool = _flag(False, "answer float lists whatever is asked for")
@@ -118,6 +114,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def from_arguments(args: argparse.Namespace) -> Options:
     """The options that `add_arguments` had parsed; other attributes of `args` are left alone."""
-    return Options(
-        **{field.name: getattr(args, field.name) for field in dataclasses.fields(Options)}
-    )
+    return Options(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Options)})

@@ -15,15 +15,6 @@ from typing import IO, Any, cast, final
 from .ledger import summary
 from .options import Options
 
-# The package above may import much that this process has no use for (Beam takes seconds), so the
-# child is given an empty one in its place.
-_CHILD = """
-import runpy, sys, types
-sys.modules["beam_openai"] = package = types.ModuleType("beam_openai")
-package.__path__ = [sys.argv.pop(1)]
-runpy.run_module("beam_openai.emulator", run_name="__main__", alter_sys=True)
-"""
-
 
 @final
 class Emulator:
@@ -76,10 +67,10 @@ class Emulator:
         Raises:
             RuntimeError: it ended at once. Why stands on standard error.
         """
-        package = str(Path(__file__).resolve().parents[1])
+        command = [sys.executable, "-m", "beam_openai.emulator", *self.options.arguments()]
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _CHILD, package, *self.options.arguments()]
-            + ["--until-stdin-closes"],
+            [*command, "--until-stdin-closes"],
+            cwd=Path(__file__).parents[2],  # so that it is this package, wherever we were started
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -141,9 +132,7 @@ class Emulator:
         recent: list[dict[str, Any]] = self._ask("GET", f"/emulator/requests?last={last}")
         return recent
 
-    def inject(
-        self, answer: str | Mapping[str, Any], times: int = 1, path: str | None = None
-    ) -> None:
+    def inject(self, answer: str | Mapping[str, Any], times: int = 1, path: str | None = None) -> None:
         """Says what the next requests meet, before any planned fault.
 
         Args:

@@ -14,9 +14,7 @@ from .replies import Reply
 _DRIPS = 20
 
 
-async def send(
-    request: web.BaseRequest, reply: Reply, fault: str | None, drip_seconds: float
-) -> web.StreamResponse:
+async def send(request: web.BaseRequest, reply: Reply, fault: str | None, drip_seconds: float) -> web.StreamResponse:
     """Sends `reply`; `fault` is one of `faults.BROKEN`, or None."""
     if fault == "gzip":
         reply.body = gzip.compress(reply.body, compresslevel=1)
@@ -39,9 +37,7 @@ def reset(request: web.BaseRequest) -> web.StreamResponse:
     return web.Response()
 
 
-async def _send_broken(
-    request: web.BaseRequest, reply: Reply, fault: str, drip_seconds: float
-) -> web.StreamResponse:
+async def _send_broken(request: web.BaseRequest, reply: Reply, fault: str, drip_seconds: float) -> web.StreamResponse:
     response = web.StreamResponse(status=reply.status, headers=reply.headers)
     response.headers["content-type"] = reply.content_type
     response.content_length = len(reply.body)
@@ -49,8 +45,8 @@ async def _send_broken(
     if fault == "slow_body":
         size = max(1, -(-len(reply.body) // _DRIPS))
         for at in range(0, len(reply.body), size):
-            await response.write(reply.body[at : at + size])
             await asyncio.sleep(drip_seconds / _DRIPS)
+            await response.write(reply.body[at : at + size])
         return response
     await response.write(reply.body[: len(reply.body) // 2])
     if fault == "reset_after":

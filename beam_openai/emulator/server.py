@@ -70,9 +70,14 @@ class Server:
                 headers |= self._limits.admit(answer.model, answer.tokens, seen.at)
         except Refusal as refusal:
             return await self._send(request, refusal.reply(self.options.style), headers, seen)
-        fault = injected.fault or (self._plan.draw() if call.method == "POST" else None)
-        if fault:
-            seen.fault = fault
+        seen.fault = injected.fault or (self._plan.draw() if call.method == "POST" else None)
+        return await self._admitted(request, answer, headers, seen)
+
+    async def _admitted(
+        self, request: web.BaseRequest, answer: Answer, headers: dict[str, str], seen: Seen
+    ) -> web.StreamResponse:
+        fault = seen.fault
+        if fault is not None:
             self.ledger.faults[fault] += 1
         if fault == "reset":
             return reset(request)

@@ -89,9 +89,7 @@ def _features(blobs: Sequence[bytes], dims: int) -> Weights:
     shares = _TRIGRAM_WEIGHT * weights / np.sqrt(np.minimum(lengths, _LONGEST_WORD))
     weights[lengths > _LONGEST_WORD] = 0
     slots, values = _signed(words, weights, first_slots, dims)
-    more_slots, more_values = _signed(
-        trigrams, np.repeat(shares, lengths), np.repeat(first_slots, lengths), dims
-    )
+    more_slots, more_values = _signed(trigrams, np.repeat(shares, lengths), np.repeat(first_slots, lengths), dims)
     summed = np.bincount(
         np.concatenate((slots, more_slots)),
         np.concatenate((values, more_values)),
@@ -124,9 +122,7 @@ def _weights(words: Hashes, lengths: Indexes) -> Weights:
     return weights
 
 
-def _signed(
-    hashes: Hashes, weights: Weights, first_slots: Indexes, dims: int
-) -> tuple[Indexes, Weights]:
+def _signed(hashes: Hashes, weights: Weights, first_slots: Indexes, dims: int) -> tuple[Indexes, Weights]:
     """Where each feature goes (row * dims + dimension), and its weight with a sign."""
     mixed = _mixed(hashes)
     slots = (mixed.astype(np.uint64) * np.uint64(dims) >> np.uint64(32)).astype(np.int64)
@@ -139,7 +135,7 @@ _SIGNS = np.array([-1.0, 1.0])
 
 def _mixed(hashes: Hashes) -> Hashes:
     """Spreads 32 bits over 32 bits, one to one: multiply and xor-shift, twice."""
-    mixed = hashes * np.uint32(0x7FEB352D)
+    mixed: Hashes = hashes * np.uint32(0x7FEB352D)
     mixed ^= mixed >> np.uint32(15)
     mixed *= np.uint32(0x846CA68B)
     mixed ^= mixed >> np.uint32(16)

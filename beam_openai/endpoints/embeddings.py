@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pybase64
-from numpy.typing import NDArray
 
+from beam_openai import buffers
 from beam_openai.call import Answer, Bad, Endpoint, option
-from beam_openai.client import Request
+from beam_openai.client import Body, Request
 from beam_openai.errors import BadAnswerError
 from beam_openai.tokens import Counts
 
@@ -117,11 +117,12 @@ class Embeddings(Endpoint):
         body = {**self.options(), "input": rows[self.input].to_pylist()}
         return Request(self.path, msgspec.json.encode(body))
 
-    def columns(self, body: bytes, rows: pa.Table) -> Answer:
+    def columns(self, body: Body, rows: pa.Table) -> Answer:
         response = _decode(body)
         vectors = [item.embedding for item in _in_order(response.data, rows.num_rows)]
         column, bad = _column(vectors, self.dimensions or DIMENSIONS.get(self.model))
-        return Answer([column], bad, response.usage and response.usage.prompt_tokens)
+        usage = response.usage or _Usage()
+        return Answer([column], bad, usage.prompt_tokens)
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -133,7 +134,7 @@ def _is_token_ids(kind: pa.DataType) -> bool:
     return bool(is_list and pa.types.is_integer(kind.value_type))
 
 
-class _Item(msgspec.Struct):
+class _Item(msgspec.Struct, gc=False):
     embedding: msgspec.Raw
     index: int | None = None
 
@@ -150,13 +151,13 @@ class _Response(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Response)
 
 
-def _decode(body: bytes) -> _Response:
+def _decode(body: Body) -> _Response:
     try:
         return _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         try:
             # A bare NaN is not JSON, but some servers write it; it is one row's trouble and not the others'.
-            return msgspec.convert(json.loads(body, parse_constant=lambda name: None), _Floats).items()
+            return msgspec.convert(json.loads(bytes(body), parse_constant=lambda name: None), _Floats).items()
         except (ValueError, RecursionError):
             raise BadAnswerError(f"/embeddings: the answer is not a list of vectors: {error}") from error
 
@@ -171,9 +172,7 @@ class _Floats(msgspec.Struct):
     usage: _Usage | None = None
 
     def items(self) -> _Response:
-        items = [
-            _Item(msgspec.Raw(msgspec.json.encode(item.embedding)), item.index) for item in self.data
-        ]
+        items = [_Item(msgspec.Raw(msgspec.json.encode(item.embedding)), item.index) for item in self.data]
         return _Response(items, self.usage)
 
 
@@ -195,42 +194,47 @@ def _in_order(items: list[_Item], rows: int) -> list[_Item]:
 
 
 def _column(raws: Sequence[msgspec.Raw], length: int | None) -> tuple[pa.Array, dict[int, Bad]]:
-    """The vectors as one array; without a `length`, that of most of them is right."""
-    vectors = [_vector(raw) for raw in raws]
-    sizes = Counter(len(vector) for vector in vectors if vector is not None)
-    size = length or (sizes.most_common(1)[0][0] if sizes else 0) or 1
-    matrix = np.zeros((len(raws), size), dtype="<f4")
-    bad = {}
-    for row, vector in enumerate(vectors):
-        if vector is None:
-            bad[row] = Bad("the vector is not a list of numbers, nor one in base64", bytes(raws[row]))
-        elif len(vector) != size:
-            bad[row] = Bad(
-                f"the vector has {len(vector)} numbers where {size} were expected: set dimensions to what the server "
-                "gives, or leave it unset if the server does not know it",
-                bytes(raws[row]),
-                systematic=True,
-            )
-        else:
-            matrix[row] = vector
+    """The vectors as one array; without a `length`, that of the first that can be read is right."""
+    size = length or next((len(first) // 4 for first in map(_vector, raws) if first), 1)
+    width, bad = 4 * size, {}
+    room, buffer = buffers.lease(len(raws) * width)
+    for row, raw in enumerate(raws):
+        vector = _vector(raw)
+        if vector is not None and len(vector) == width:
+            room[row * width : (row + 1) * width] = vector
+            continue
+        room[row * width : (row + 1) * width] = bytes(width)
+        bad[row] = _misfit(raw, vector, size)
+    matrix = np.frombuffer(buffer, dtype="<f4").reshape(len(raws), size)
     # One sum a row finds NaN and infinity, which are rare: only what it finds is looked at number by number.
     for row in np.flatnonzero(~np.isfinite(matrix.sum(axis=1))).tolist():
         if not np.isfinite(matrix[row]).all():
             bad[row] = Bad("the vector holds NaN, null or infinity", bytes(raws[row]))
-    values = pa.Array.from_buffers(pa.float32(), matrix.size, [None, pa.py_buffer(matrix)])
+    values = pa.Array.from_buffers(pa.float32(), matrix.size, [None, buffer])
     return pa.FixedSizeListArray.from_arrays(values, size), bad
 
 
-def _vector(raw: msgspec.Raw) -> NDArray[np.float32] | None:
-    """The numbers of one vector, whether they came as base64 or as a list; None if they are neither."""
+def _misfit(raw: msgspec.Raw, vector: bytes | None, size: int) -> Bad:
+    if vector is None:
+        return Bad("the vector is neither a list of numbers nor base64", bytes(raw))
+    return Bad(
+        f"the vector has {len(vector) // 4} numbers where {size} were expected: set dimensions to what the server gives, "
+        "or leave it unset if the server does not know it",
+        bytes(raw),
+        systematic=True,
+    )
+
+
+def _vector(raw: msgspec.Raw) -> bytes | None:
+    """The numbers of one vector as little-endian float32, whether they came as base64 or as a list."""
     view = memoryview(raw)
     try:
-        if view[:1] == b'"':
-            return np.frombuffer(_from_base64(view), dtype="<f4")
+        if view[0] == 0x22:
+            return _from_base64(view)
         numbers = msgspec.json.decode(raw, type=list[float | None])
     except (ValueError, msgspec.DecodeError):
         return None
-    return np.array(numbers, dtype="<f4")
+    return np.array(numbers, dtype="<f4").tobytes()
 
 
 def _from_base64(quoted: memoryview) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import glob
 import os
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,25 @@ class File(NamedTuple):
     format: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """A part of a file.
+
+    Attributes:
+      path: the file.
+      format: "parquet", "jsonl" or "csv".
+      groups: the row groups, first and behind the last; Parquet only.
+      start: the first row in those row groups, or the first byte of the file.
+      stop: behind the last row or byte; None for the end of the file.
+    """
+
+    path: str
+    format: str
+    groups: tuple[int, int] = (0, 0)
+    start: int = 0
+    stop: int | None = None
+
+
 def find(patterns: Sequence[str], format: str | None) -> list[File]:
     """Every file that a pattern matches, once, in the order of the patterns and of their names.
 
@@ -43,9 +63,7 @@ def find(patterns: Sequence[str], format: str | None) -> list[File]:
     """
     found: dict[str, File] = {}
     for pattern in patterns:
-        matched = [
-            File(path, size, format_of(path, format)) for path, size in _matches(pattern, format)
-        ]
+        matched = [File(path, size, format_of(path, format)) for path, size in _matches(pattern, format)]
         if not matched:
             raise ValueError(f"no files match {pattern!r}")
         found.update((file.path, file) for file in matched)

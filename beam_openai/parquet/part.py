@@ -14,7 +14,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from beam_openai import tables
-from beam_openai.parquet.widen import common_schema
+from beam_openai.parquet.widen import common_schema, without_fixed_size
 
 # A table of a few rows costs kilobytes beside its buffers.
 _SMALL_TABLES = 256
@@ -140,11 +140,7 @@ class _File:
 
 def storage(schema: pa.Schema) -> dict[str, object]:
     """The options of `pq.ParquetWriter` for a schema: vectors plain, the rest with zstd."""
-    leaves = [
-        _Leaf(field.name + leaf.path, leaf.is_vector)
-        for field in schema
-        for leaf in _leaves(field.type) or ()
-    ]
+    leaves = [_Leaf(field.name + leaf.path, leaf.is_vector) for field in schema for leaf in _leaves(field.type) or ()]
     others = [leaf.path for leaf in leaves if not leaf.is_vector]
     return {
         "compression": {leaf.path: "none" if leaf.is_vector else "zstd" for leaf in leaves},
@@ -155,15 +151,39 @@ def storage(schema: pa.Schema) -> dict[str, object]:
 
 
 def storable(table: pa.Table) -> pa.Table:
-    """The table with columns that Parquet has no type for as JSON text."""
+    """The table with columns that would be lost in Parquet as something that is not.
+
+    A column of a type that Parquet cannot hold becomes JSON text. A fixed_size_list that is null in
+    some row becomes a list, see `without_fixed_size`.
+    """
     for index, field in enumerate(table.schema):
+        column = table.column(index)
         if _leaves(field.type) is None:
-            encoded = [
-                None if value is None else msgspec.json.encode(value, enc_hook=str).decode()
-                for value in table.column(index).to_pylist()
-            ]
-            table = table.set_column(index, field.name, pa.array(encoded, pa.string()))
+            table = table.set_column(index, field.name, _as_json(column))
+        elif without_fixed_size(field.type) != field.type and any(_misses_a_vector(chunk) for chunk in column.chunks):
+            # Casting leaves room behind a null, which some versions cannot write; taking does not.
+            listed = column.cast(without_fixed_size(field.type)).take(pa.array(range(len(column))))
+            table = table.set_column(index, field.with_type(listed.type), listed)
     return table
+
+
+def _as_json(column: pa.ChunkedArray) -> pa.Array:
+    encoded = [
+        None if value is None else msgspec.json.encode(value, enc_hook=str).decode() for value in column.to_pylist()
+    ]
+    return pa.array(encoded, pa.string())
+
+
+def _misses_a_vector(array: pa.Array) -> bool:
+    """Whether a fixed_size_list is null, or anything that it is in."""
+    types = pa.types
+    if types.is_fixed_size_list(array.type):
+        return array.null_count > 0 or _misses_a_vector(array.flatten())
+    if types.is_struct(array.type):
+        return any(map(_misses_a_vector, array.flatten()))
+    if types.is_list(array.type) or types.is_large_list(array.type):
+        return _misses_a_vector(array.flatten())
+    return False
 
 
 class _Leaf(NamedTuple):

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import csv
 import decimal
 import io
+import itertools
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import csv
+import pyarrow.csv as pacsv
 
 from beam_openai.parquet import files
 
 _JSON_BLOCK_BYTES = 4 << 20
-_CSV_BLOCK_BYTES = 16 << 20
+# Arrow reads some 32 blocks ahead. A row must fit in a block: the second size is for rows that are
+# too large for the first.
+_CSV_BLOCK_BYTES = (4 << 20, 64 << 20)
 _BOM = b"\xef\xbb\xbf"
 _INTEGER = r"^(0|-?[1-9][0-9]*)?$"
 _HALF_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -52,22 +57,26 @@ def whole_lines(source: pa.NativeFile, start: int, stop: int | None) -> Iterator
                 break
         source.seek(at)
     held: list[bytes] = []
-    while stop is None or at < stop:
-        data = source.read(_JSON_BLOCK_BYTES)
-        end = data.rfind(b"\n") + 1
-        if data and not end:
-            held.append(data)
-            continue
-        lines = b"".join([*held, data[:end]])
-        if stop is not None and at + len(lines) > stop:
-            newline = lines.find(b"\n", stop - 1 - at)
-            lines = lines[: newline + 1] if newline >= 0 else lines
-        if lines:
-            yield at, lines
-        if not data:
-            return
-        held = [data[end:]]
-        at += len(lines)
+    data = source.read(_JSON_BLOCK_BYTES)
+    while data and (stop is None or at < stop):
+        # Read ahead: the last line, when nothing ends it, belongs to the block before.
+        ahead = source.read(_JSON_BLOCK_BYTES)
+        end = data.rfind(b"\n") + 1 if ahead else len(data)
+        if end:
+            lines = b"".join([*held, data[:end]])
+            yield at, _before(lines, None if stop is None else stop - at)
+            at += len(lines)
+            held = []
+        held.append(data[end:])
+        data = ahead
+
+
+def _before(lines: bytes, stop: int | None) -> bytes:
+    """The lines that begin before `stop`, the last of them whole."""
+    if stop is None or stop >= len(lines):
+        return lines
+    newline = lines.find(b"\n", stop - 1)
+    return lines[: newline + 1] if newline >= 0 else lines
 
 
 def _decode(path: str, offset: int, lines: bytes) -> list[dict[str, Any]]:
@@ -128,20 +137,47 @@ def _json_table(path: str, offset: int, rows: list[dict[str, Any]]) -> pa.Table:
 
 def _column(values: list[Any]) -> pa.Array:
     try:
-        return pa.array(values)
+        array = pa.array(values)
     except OverflowError:
-        pass
+        return _large_integers(values)
+    if _hides_a_bool(values, array.type):
+        raise TypeError("true or false among numbers")
+    return array
+
+
+def _large_integers(values: list[Any]) -> pa.Array:
+    if not all(value is None or type(value) is int for value in values):
+        raise TypeError("an integer beyond int64 in a list, an object or beside other values")
     try:
         return pa.array(values, pa.uint64())
     except OverflowError:
-        exact = [value if type(value) is not int else decimal.Decimal(value) for value in values]
+        exact = [value if value is None else decimal.Decimal(value) for value in values]
         return pa.array(exact, pa.decimal128(38, 0))
 
 
+def _hides_a_bool(values: Iterable[Any], type_: pa.DataType) -> bool:
+    """Whether Arrow took true for 1.0, as it does behind a fraction."""
+    if pa.types.is_floating(type_):
+        return bool in set(map(type, values))
+    if pa.types.is_list(type_) and _has_floats(type_):
+        lists = (value for value in values if value is not None)
+        return _hides_a_bool(itertools.chain.from_iterable(lists), type_.value_type)
+    if pa.types.is_struct(type_) and _has_floats(type_):
+        objects = [value for value in values if value is not None]
+        return any(_hides_a_bool([value.get(field.name) for value in objects], field.type) for field in type_)
+    return False
+
+
+def _has_floats(type_: pa.DataType) -> bool:
+    if pa.types.is_struct(type_):
+        return any(_has_floats(field.type) for field in type_)
+    if pa.types.is_list(type_):
+        return _has_floats(type_.value_type)
+    return bool(pa.types.is_floating(type_))
+
+
 def _without_value(error: Exception) -> str:
-    return re.sub(
-        r"^Could not convert .* with type", "a value of type", str(error), flags=re.DOTALL
-    )
+    return re.sub(r"^Could not convert .* with type", "a value of type", str(error), flags=re.DOTALL)
 
 
 def read_csv(path: str) -> Iterator[pa.Table]:
@@ -149,31 +185,32 @@ def read_csv(path: str) -> Iterator[pa.Table]:
 
     Raises:
       ValueError: the file is no such file: rows of different lengths, bytes that are not UTF-8, two
-        columns of one name, a row of more than 16 MB.
+        columns of one name, a row of more than 64 MB.
     """
     try:
         names = _header(path)
         integers: set[str] | None = None
         for block in _csv_blocks(path, names):
+            columns = {name: _integers(block[name]) for name in (names if integers is None else integers)}
             if integers is None:
-                integers = {name for name in names if _is_integer(block[name], required=True)}
-            for index, name in enumerate(names):
-                if name in integers and _is_integer(block[name]):
-                    column = pc.if_else(pc.equal(block[name], ""), None, block[name])
-                    block = block.set_column(index, name, column.cast(pa.int64()))
+                integers = {name for name, cells in columns.items() if cells and cells.valid}
+            for name in integers:
+                cells = columns[name]
+                if cells:
+                    block = block.set_column(names.index(name), name, cells.column)
             yield block
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, csv.Error, UnicodeDecodeError) as error:
         # What stands behind the last colon of a row's error is the row.
         reason = re.sub(r"(Expected \d+ columns, got \d+):.*", r"\1", str(error), flags=re.DOTALL)
         raise ValueError(f"{path}: cannot be read as CSV: {reason}") from None
 
 
 def _header(path: str) -> list[str]:
-    names: list[str] = []
+    # Arrow would read far ahead to tell the names.
     with files.open_text(path) as source:
-        if source.read(1):
-            with files.open_text(path) as again:
-                names = _open_csv(path, again, None).schema.names
+        lines = io.TextIOWrapper(source, encoding="utf-8-sig", newline="")
+        records = csv.reader(lines, delimiter=_delimiter(path))
+        names: list[str] = next(filter(None, records), [])
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise ValueError(f"{path}: two columns are called {min(twice)!r}")
@@ -181,36 +218,55 @@ def _header(path: str) -> list[str]:
 
 
 def _csv_blocks(path: str, names: list[str]) -> Iterator[pa.Table]:
-    if not names:
-        return
+    given = 0
+    for block_bytes in _CSV_BLOCK_BYTES if names else ():
+        try:
+            for block in _stream_csv(path, names, block_bytes, given):
+                given += block.num_rows
+                yield block
+            return
+        except pa.ArrowInvalid as error:
+            if "straddling" not in str(error) or block_bytes == _CSV_BLOCK_BYTES[-1]:
+                raise
+
+
+def _stream_csv(path: str, names: list[str], block_bytes: int, skip: int) -> Iterator[pa.Table]:
     with files.open_text(path) as source:
-        types = dict.fromkeys(names, pa.string())
-        for batch in _open_csv(path, source, types):
-            if batch.num_rows:
-                yield pa.Table.from_batches([batch])
+        reader = pacsv.open_csv(
+            source,
+            read_options=pacsv.ReadOptions(block_size=block_bytes, use_threads=False),
+            parse_options=pacsv.ParseOptions(delimiter=_delimiter(path), newlines_in_values=True),
+            convert_options=pacsv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
+            ),
+        )
+        if reader.schema.names != names:
+            raise ValueError(f"{path}: the line of column names is not well-formed CSV")
+        for batch in reader:
+            if skip < batch.num_rows:
+                yield pa.Table.from_batches([batch.slice(skip)])
+            skip = max(skip - batch.num_rows, 0)
 
 
-def _open_csv(
-    path: str, source: pa.NativeFile, types: dict[str, pa.DataType] | None
-) -> csv.CSVStreamingReader:
-    tabs = re.search(r"\.tsv(\.\w+)?$", path.lower())
-    return csv.open_csv(
-        source,
-        read_options=csv.ReadOptions(block_size=_CSV_BLOCK_BYTES, use_threads=False),
-        parse_options=csv.ParseOptions(delimiter="\t" if tabs else ",", newlines_in_values=True),
-        convert_options=csv.ConvertOptions(column_types=types, strings_can_be_null=False),
-    )
+def _delimiter(path: str) -> str:
+    return "\t" if re.search(r"\.tsv(\.\w+)?$", path.lower()) else ","
 
 
-def _is_integer(column: pa.ChunkedArray, *, required: bool = False) -> bool:
-    """Whether every cell is empty or an int64 as a computer prints it; `required`: one must be."""
+class _Integers(NamedTuple):
+    column: pa.ChunkedArray
+    valid: int
+
+
+def _integers(column: pa.ChunkedArray) -> _Integers | None:
+    """The cells as int64, empty ones null; None unless all others are as a computer prints them."""
     if not pc.all(pc.match_substring_regex(column, _INTEGER)).as_py():
-        return False
-    digits = column.filter(pc.not_equal(column, ""))
-    if not len(digits):
-        return not required
+        return None
+    filled = pc.not_equal(column, "")
     try:
-        digits.cast(pa.int64())
+        integers = column.filter(filled).cast(pa.int64())
     except pa.ArrowInvalid:
-        return False
-    return True
+        return None
+    # pc.if_else would do, but pyarrow 18 gives random bytes for a slice of strings.
+    is_filled = filled.to_numpy()
+    places = pa.array(np.cumsum(is_filled) - 1, pa.int64(), mask=~is_filled)
+    return _Integers(integers.take(places), len(integers))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pyarrow as pa
 
 
@@ -10,7 +12,7 @@ def common_schema(one: pa.Schema, other: pa.Schema) -> pa.Schema | None:
     if one.names != other.names:
         return None
     fields = [common_field(a, b) for a, b in zip(one, other)]
-    if None in fields:
+    if any(field is None for field in fields):
         return None
     return pa.schema(fields, one.metadata)
 
@@ -23,10 +25,11 @@ def common_field(one: pa.Field, other: pa.Field) -> pa.Field | None:
 
 
 def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    if one.equals(other) or pa.types.is_null(other):
+    if one.equals(other):
         return one
-    if pa.types.is_null(one):
-        return other
+    for null, typed in (one, other), (other, one):
+        if pa.types.is_null(null):
+            return without_fixed_size(typed)
     for narrow, wide in (one, other), (other, one):
         if _widens(narrow, wide):
             return wide
@@ -60,7 +63,26 @@ def _common_nested(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
         if is_kind(one) and is_kind(other):
             values = common_field(one.value_field, other.value_field)
             return make(values) if values else None
+    if types.is_fixed_size_list(one) != types.is_fixed_size_list(other):
+        listed = [pa.list_(t.value_field) if types.is_fixed_size_list(t) else t for t in (one, other)]
+        return _common_nested(*listed)
     if types.is_struct(one) and types.is_struct(other):
         schema = common_schema(pa.schema(list(one)), pa.schema(list(other)))
         return pa.struct(list(schema)) if schema else None
     return None
+
+
+@functools.lru_cache(maxsize=1024)
+def without_fixed_size(type: pa.DataType) -> pa.DataType:
+    """The type with list in place of fixed_size_list, at any depth.
+
+    What holds a null must be a list: pyarrow can write a null in a fixed_size_list to Parquet, but
+    not read it (https://github.com/apache/arrow/issues/35692).
+    """
+    types = pa.types
+    if types.is_fixed_size_list(type) or types.is_list(type) or types.is_large_list(type):
+        values = type.value_field.with_type(without_fixed_size(type.value_type))
+        return pa.large_list(values) if types.is_large_list(type) else pa.list_(values)
+    if types.is_struct(type):
+        return pa.struct([f.with_type(without_fixed_size(f.type)) for f in type])
+    return type

@@ -8,7 +8,7 @@ import glob
 import os
 import posixpath
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -23,6 +23,7 @@ from beam_openai.parquet.part import Part, storable
 
 _PARTS = "part-*.parquet"
 _TEMPORARY = "beam-temp-parts-"
+_BEGUN = "begun"
 _GATHERED_ROWS = 1000
 # A writer keeps a part open for each schema it meets, so that schemas may alternate.
 _OPEN_PARTS = 4
@@ -30,7 +31,7 @@ _RENAME_THREADS = 16
 
 
 @dataclasses.dataclass(eq=False)
-class WriteTables(beam.PTransform):  # type: ignore[misc]
+class WriteTables(beam.PTransform):
     """Writes a bounded PCollection of `pa.Table` to Parquet files; gives their paths.
 
     Rows that are dicts, `beam.Row` or NamedTuples are written as well, gathered into tables within
@@ -41,10 +42,10 @@ class WriteTables(beam.PTransform):  # type: ignore[misc]
 
     A part has the schema of the data. Where tables differ only in what widens without loss (null to
     any type, int32 to int64, float to double, nullability), they share a part; a table with another
-    schema goes to a part of its own. A column of a type that Parquet cannot hold (an empty struct, a
-    union) is written as JSON text. Lists of floats, at any depth, are stored plain, without
-    dictionary, statistics and compression, none of which pays for vectors; all else is compressed
-    with zstd.
+    schema goes to a part of its own. A column of a type that Parquet cannot hold (an empty struct,
+    a union) is written as JSON text, and a fixed_size_list with a null in it as a list. Lists of
+    floats, at any depth, are stored plain, without dictionary, statistics and compression, none of
+    which pays for vectors; all else is compressed with zstd.
 
     Attributes:
       directory: where the parts go, on any filesystem that Beam knows; created if it is not there.
@@ -71,8 +72,7 @@ class WriteTables(beam.PTransform):  # type: ignore[misc]
             raise ValueError("directory must name a folder, not be empty")
         if self.row_group_bytes < 1 or self.part_bytes < 1:
             raise ValueError(
-                "row_group_bytes and part_bytes must be at least 1, not "
-                f"{self.row_group_bytes}, {self.part_bytes}"
+                f"row_group_bytes and part_bytes must be at least 1, not {self.row_group_bytes}, {self.part_bytes}"
             )
 
     def expand(self, rows: beam.PCollection[Any]) -> beam.PCollection[str]:
@@ -93,9 +93,7 @@ def check_free(directory: str, overwrite: bool) -> None:
     parts = [] if overwrite else _matching(directory, _PARTS)
     if parts:
         held = f"{len(parts)} part{'s' if len(parts) > 1 else ''}"
-        raise FileExistsError(
-            f"{directory} already holds {held}; pass overwrite=True (--overwrite) to replace them"
-        )
+        raise FileExistsError(f"{directory} already holds {held}; pass overwrite=True (--overwrite) to replace them")
 
 
 def check_writable(directory: str) -> None:
@@ -111,14 +109,12 @@ def check_writable(directory: str) -> None:
         raise PermissionError(f"{directory} cannot be written: no permission for {existing}")
 
 
-class _Parts(iobase.Sink):  # type: ignore[misc]
+class _Parts(iobase.Sink):
     """The methods in the order in which Beam calls them."""
 
     skip_if_empty = True
 
-    def __init__(
-        self, directory: str, overwrite: bool, row_group_bytes: int, part_bytes: int
-    ) -> None:
+    def __init__(self, directory: str, overwrite: bool, row_group_bytes: int, part_bytes: int) -> None:
         self.directory = directory
         self.overwrite = overwrite
         self.row_group_bytes = row_group_bytes
@@ -130,7 +126,7 @@ class _Parts(iobase.Sink):  # type: ignore[misc]
         temporary: str = FileSystems.join(self.directory, _TEMPORARY + uuid.uuid4().hex[:12])
         try:
             # A real file: on an object store a folder alone proves nothing.
-            FileSystems.create(FileSystems.join(temporary, "begun")).close()
+            FileSystems.create(FileSystems.join(temporary, _BEGUN)).close()
         except OSError as error:
             raise OSError(f"{self.directory} cannot be written: {error}") from error
         return temporary
@@ -156,13 +152,11 @@ class _Parts(iobase.Sink):  # type: ignore[misc]
         _rename(init_result, written, parts)
         if self.overwrite:
             _delete(sorted(set(_matching(self.directory, _PARTS)) - set(parts)))
-        # Gone already when an earlier try came this far.
-        with contextlib.suppress(OSError):
-            _delete([init_result])
+        _clear(init_result)
         return parts
 
 
-class _Writer(iobase.Writer):  # type: ignore[misc]
+class _Writer(iobase.Writer):
     """Writes the tables of one bundle; its result is the paths of the parts."""
 
     def __init__(self, prefix: str, row_group_bytes: int, part_bytes: int) -> None:
@@ -194,7 +188,8 @@ class _Writer(iobase.Writer):  # type: ignore[misc]
     def _gather(self) -> None:
         if self._rows:
             rows, self._rows = self._rows, []
-            self._add(tables.to_table(rows))
+            for table in _as_tables(rows):
+                self._add(table)
 
     def _add(self, table: pa.Table) -> None:
         if not table.num_rows:
@@ -223,10 +218,24 @@ def clear_temporary(directory: str) -> None:
     It would take the ground from under a run that is still writing there.
     """
     directory = directory.rstrip("/") or "/"
-    if files.is_local(directory):
-        _delete(_matching(directory, _TEMPORARY + "*"))
-    else:
-        _delete(_matching(directory, _TEMPORARY + "*/*"))
+    for begun in _matching(directory, f"{_TEMPORARY}*/{_BEGUN}"):
+        _clear(os.path.dirname(begun))
+
+
+def _as_tables(rows: Sequence[Any]) -> Iterator[pa.Table]:
+    """One table if the rows have a schema in common, else as few as halving finds.
+
+    Raises:
+      TypeError: a row is none, or has a value that Arrow cannot hold.
+    """
+    try:
+        yield tables.to_table(rows)
+    except (pa.ArrowException, OverflowError) as error:
+        if len(rows) == 1:
+            names = ", ".join(map(repr, tables.as_dict(rows[0])))
+            raise TypeError(f"a row of {names} has a value that Arrow cannot hold") from error
+        yield from _as_tables(rows[: len(rows) // 2])
+        yield from _as_tables(rows[len(rows) // 2 :])
 
 
 def _rename(temporary: str, written: Sequence[str], parts: Sequence[str]) -> None:
@@ -249,6 +258,15 @@ def _matching(directory: str, pattern: str) -> list[str]:
         return glob.glob(posixpath.join(glob.escape(directory), pattern))
     matched = FileSystems.match([FileSystems.join(directory, pattern)])[0].metadata_list
     return [file.path for file in matched]
+
+
+def _clear(temporary: str) -> None:
+    """Removes a temporary folder; it may be gone, if an earlier try came this far."""
+    if not files.is_local(temporary):
+        # An object store has no folder to remove, only what is in it.
+        _delete(_matching(temporary, "*"))
+    with contextlib.suppress(OSError):
+        _delete([temporary])
 
 
 def _delete(paths: Sequence[str]) -> None:
