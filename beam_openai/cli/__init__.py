@@ -1,0 +1,83 @@
+"""The command `beam-openai`: an endpoint over a dataset, or the emulator.
+
+Neither `--help` nor anything that needs no pipeline imports Beam, which takes seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+ENDPOINTS = {
+    "embeddings": ("beam_openai.endpoints.embeddings", "Embeddings", "a vector for each text"),
+}
+
+_DESCRIPTION = """\
+Call an OpenAI-compatible API for every row of a dataset: Parquet, JSON Lines or CSV in, Parquet out.
+
+  beam-openai embeddings --input 'corpus/*.parquet' --output out/embedded --model text-embedding-3-small
+
+The key is read from the environment variable OPENAI_API_KEY, or from where --key says."""
+
+_EPILOG = """\
+exit status: 0 all rows answered, 3 some rows failed, 1 the job stopped, 2 wrong usage, nothing was begun.
+`beam-openai COMMAND --help` tells the options of a command."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    parser, commands = _parser()
+    command = next((argument for argument in arguments if not argument.startswith("-")), None)
+    try:
+        if command in ENDPOINTS:
+            from beam_openai.cli import run
+
+            return run.endpoint(commands[command], command, arguments)
+        parsed = parser.parse_args(arguments)
+        if command == "emulator":
+            from beam_openai import emulator
+
+            return emulator.run(parsed)
+        parser.print_help()
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped before anything was sent", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+
+
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    from beam_openai import emulator
+
+    parser = argparse.ArgumentParser(
+        prog="beam-openai",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    commands = {
+        name: subparsers.add_parser(
+            name, help=f"{summary}, for every row", allow_abbrev=False, add_help=False, prog=f"beam-openai {name}"
+        )
+        for name, (_, _, summary) in ENDPOINTS.items()
+    }
+    emulator.add_arguments(
+        subparsers.add_parser("emulator", help="run a strict local OpenAI server", allow_abbrev=False)
+    )
+    return parser, commands
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib import metadata
+
+        print(f"beam-openai {metadata.version('beam-openai')}")
+        parser.exit()

@@ -1,0 +1,101 @@
+"""One line that tells how a run goes, and the lines that tell how it went."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TextIO
+
+
+class Progress:
+    """Draws the line over itself on a terminal, and nothing elsewhere.
+
+    Args:
+      stream: where to.
+      clock: seconds.
+    """
+
+    def __init__(self, stream: TextIO, clock: float) -> None:
+        self._stream = stream
+        self._began = clock
+        self._shown = False
+        self._rate = 0.0
+        self._last = (clock, 0.0)
+        self.rows_known: int | None = None
+
+    def show(self, counts: Mapping[str, float], now: float) -> None:
+        """Counts as `service.progress` gives them."""
+        if not self._stream.isatty():
+            return
+        done = counts.get("rows_answered", 0) + counts.get("rows_failed", 0)
+        line = progress_line(counts, self.rows_known, now - self._began, self._smoothed(done, now))
+        self._stream.write(f"\r\x1b[K{line}")
+        self._stream.flush()
+        self._shown = True
+
+    def clear(self) -> None:
+        if self._shown:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+            self._shown = False
+
+    def _smoothed(self, done: float, now: float) -> float:
+        """Rows a second over the last ten seconds or so."""
+        then, before = self._last
+        if now > then:
+            weight = min(1.0, (now - then) / 10) if self._rate else 1.0
+            self._rate += weight * ((done - before) / (now - then) - self._rate)
+            self._last = (now, done)
+        return self._rate
+
+
+def progress_line(counts: Mapping[str, float], known: int | None, seconds: float, rate: float) -> str:
+    """For a terminal of 80 columns and more.
+
+    Args:
+      counts: `rows_answered`, `rows_failed`, `requests`, `retries`, `in_flight`, and `throttled` in seconds.
+      known: rows of the input, if that is known.
+      seconds: since the run began.
+      rate: rows a second.
+    """
+    failed = counts.get("rows_failed", 0)
+    done = counts.get("rows_answered", 0) + failed
+    parts = [f"{done:,.0f} of {known:,} rows" if known else f"{done:,.0f} rows", f"{rate:,.0f}/s"]
+    if failed:
+        parts.append(f"{failed:,.0f} failed")
+    parts.append(f"{counts.get('requests', 0):,.0f} requests")
+    parts.append(f"{counts.get('in_flight', 0):.0f} in flight")
+    for name, unit in (("retries", ""), ("throttled", " s")):
+        if counts.get(name, 0) >= 1:
+            parts.append(f"{name} {counts[name]:,.0f}{unit}")
+    if known and rate > 0 and done < known:
+        parts.append(f"{duration((known - done) / rate)} left")
+    else:
+        parts.append(duration(seconds))
+    return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """`8s`, `2m05s`, `3h04m`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+
+
+def summary(counts: Mapping[str, float], seconds: float) -> str:
+    """What a run did, in two lines."""
+    rows = counts.get("rows_answered", 0)
+    rate = f", {rows / seconds:,.0f} rows/s" if rows and seconds > 0 else ""
+    tokens = counts.get("prompt_tokens", 0) + counts.get("completion_tokens", 0)
+    return (
+        f"{rows:,.0f} rows answered, {counts.get('rows_failed', 0):,.0f} failed, in {seconds:,.1f} s{rate}\n"
+        f"{counts.get('requests', 0):,.0f} requests, {counts.get('retries', 0):,.0f} retries, "
+        f"{counts.get('throttled', 0):,.0f} s throttled, {tokens:,.0f} tokens"
+    )
+
+
+def now() -> float:
+    return time.monotonic()

@@ -1,0 +1,319 @@
+"""The command line, as a user meets it: in a process of its own, against the emulator."""
+
+import contextlib
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from beam_openai.emulator import Emulator
+from beam_openai.emulator.vectors import embed
+
+CLI = [sys.executable, "-m", "beam_openai.cli"]
+MODEL = ["--model", "text-embedding-3-small", "--dimensions", "8"]
+
+
+@pytest.fixture(scope="module")
+def server():
+    with Emulator() as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    pq.write_table(pa.table({"id": range(100), "text": [f"text {i}" for i in range(100)]}), tmp_path / "corpus.parquet")
+    return str(tmp_path / "corpus.parquet")
+
+
+def run(*arguments, **environment):
+    ended = subprocess.run(
+        [*CLI, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **environment},
+    )
+    assert "Traceback" not in ended.stderr
+    return ended
+
+
+def embeddings(server, input, output, *more, **environment):
+    return run(
+        "embeddings", "--input", input, "--output", output, "--base-url", server.base_url, *MODEL, *more, **environment
+    )
+
+
+def test_all_rows_answered_is_0_and_the_parts_hold_every_row_with_its_vector(server, corpus, tmp_path):
+    ended = embeddings(server, corpus, tmp_path / "out")
+    assert ended.returncode == 0, ended.stderr
+    assert "100 rows answered, 0 failed" in ended.stdout
+    assert str(tmp_path / "out") in ended.stdout
+    rows = pq.read_table(tmp_path / "out").to_pylist()
+    assert sorted(row["id"] for row in rows) == list(range(100))
+    expected = embed([row["text"] for row in rows], 8)
+    assert [row["embedding"] for row in rows] == expected.tolist()
+    assert ended.stderr == ""
+
+
+def test_some_rows_failed_is_3_with_their_number_and_reasons(server, tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"text": "a", "n": 1}\n{"text": "", "n": 2}\n{"text": null, "n": 3}\n')
+    ended = embeddings(server, tmp_path / "rows.jsonl", tmp_path / "out")
+    assert ended.returncode == 3
+    assert "1 rows answered, 2 failed" in ended.stdout
+    assert "text is empty" in ended.stdout
+    failed = pq.read_table(tmp_path / "out.failed").to_pylist()
+    assert sorted(row["n"] for row in failed) == [2, 3]
+    assert {row["error"]["kind"] for row in failed} == {"invalid_input"}
+
+
+def test_a_job_that_stops_is_1_in_one_line_and_leaves_nothing(server, corpus, tmp_path):
+    ended = run(
+        "embeddings",
+        "--input",
+        corpus,
+        "--output",
+        tmp_path / "out",
+        "--base-url",
+        server.base_url,
+        "--model",
+        "unknown",
+    )
+    assert ended.returncode == 1
+    first = ended.stderr.splitlines()[0]
+    assert first.startswith("beam-openai embeddings: ")
+    assert "unknown" in first
+    assert "Check `model`" in first
+    assert [name for _, _, names in os.walk(tmp_path / "out") for name in names] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--dimension", "8"], "did you mean --dimensions"),
+        (["--no-such-option"], "unknown option"),
+        (["--dimensions", "0"], "dimensions must be 1"),
+        (["--dimensions", "x"], "invalid int value"),
+        (["--params", "{"], "not JSON"),
+        (["--encoding-format", "binary"], "not one of base64, float, none"),
+        (["--key", "sk-0123456789"], "never the key itself"),
+        (["--attempts", "0"], "Retry.attempts must be at least 1"),
+        (["--base-url", "localhost:8080"], "base_url must be"),
+        (["--failed", "{out}"], "two folders"),
+        (["--input", "/nowhere/*.parquet"], "/nowhere/*.parquet"),
+    ],
+)
+def test_wrong_usage_is_2_and_says_what_is_wrong(server, corpus, tmp_path, arguments, says):
+    arguments = [argument.replace("{out}", str(tmp_path / "out")) for argument in arguments]
+    before = server.ledger()["requests"]
+    ended = embeddings(server, corpus, tmp_path / "out", *arguments)
+    assert ended.returncode == 2
+    assert says in ended.stderr
+    assert "sk-0123456789" not in ended.stderr + ended.stdout
+    assert server.ledger()["requests"] == before
+
+
+def test_a_folder_with_parts_is_refused_before_any_call_unless_overwrite(server, corpus, tmp_path):
+    assert embeddings(server, corpus, tmp_path / "out").returncode == 0
+    before = server.ledger()["requests"]
+    ended = embeddings(server, corpus, tmp_path / "out")
+    assert ended.returncode == 2
+    assert "--overwrite" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+    assert server.ledger()["requests"] == before
+    assert embeddings(server, corpus, tmp_path / "out", "--overwrite").returncode == 0
+    assert pq.read_table(tmp_path / "out").num_rows == 100
+
+
+def test_every_flag_reaches_the_wire(server, corpus, tmp_path):
+    server.clear()
+    ended = embeddings(
+        server, corpus, tmp_path / "out", "--column", "text", "--output-column", "vector", "--user", "me",
+        "--encoding-format", "float", "--max-batch-size", "50", "--organization", "org-1", "--project", "proj_1",
+        "--key", "MY_KEY", MY_KEY="k-123",
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    requests = server.requests()[-2:]
+    assert [len(request["body"]["input"]) for request in requests] == [50, 50]
+    for request in requests:
+        del request["body"]["input"]
+        assert request["body"] == {
+            "model": "text-embedding-3-small",
+            "dimensions": 8,
+            "encoding_format": "float",
+            "user": "me",
+        }
+        headers = {name.lower(): value for name, value in request["headers"].items()}
+        assert headers["authorization"] == "Bearer k-123"
+        assert headers["openai-organization"] == "org-1"
+        assert headers["openai-project"] == "proj_1"
+    assert "vector" in pq.read_table(tmp_path / "out").column_names
+
+
+def test_an_option_that_none_is_said_for_is_not_sent(server, corpus, tmp_path):
+    server.clear()
+    assert embeddings(server, corpus, tmp_path / "out", "--encoding-format", "none").returncode == 0
+    assert "encoding_format" not in server.requests()[-1]["body"]
+
+
+def test_csv_and_compressed_json_lines_are_read_by_their_names(server, tmp_path):
+    import gzip
+
+    (tmp_path / "a.csv").write_text("id,text\n1,one\n2,two\n")
+    with gzip.open(tmp_path / "b.jsonl.gz", "wt") as file:
+        file.write('{"id": 3, "text": "three"}\n')
+    ended = embeddings(
+        server, tmp_path / "a.csv", tmp_path / "out", "--input", tmp_path / "a.csv", tmp_path / "b.jsonl.gz"
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert sorted(pq.read_table(tmp_path / "out")["id"].to_pylist()) == [1, 2, 3]
+
+
+def test_help_lists_the_commands_and_imports_no_beam():
+    ended = run("--help")
+    assert ended.returncode == 0
+    assert "embeddings" in ended.stdout
+    assert "emulator" in ended.stdout
+    code = (
+        "import sys, beam_openai.cli as cli\n"
+        "try: cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('apache_beam', 'pyarrow', 'aiohttp', 'requests') if name in sys.modules])"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_help_of_an_endpoint_explains_each_flag():
+    ended = run("embeddings", "--help", COLUMNS="200")
+    assert ended.returncode == 0
+    for flag in ("--input", "--output", "--failed", "--overwrite", "--column", "--model", "--dimensions", "--base-url",
+                 "--key", "--concurrency", "--max-batch-size", "--attempts", "--requests-per-minute",
+                 "--tokens-per-minute", "--params", "--timeout", "--api-version"):  # fmt: skip
+        line = re.search(rf"^  {flag}\b.*(?:\n {{10,}}.*)*", ended.stdout, re.MULTILINE)
+        assert line, flag
+        assert len(line.group().split()) > 4, line.group()
+
+
+def test_no_command_prints_the_help_and_is_wrong_usage():
+    ended = run()
+    assert ended.returncode == 2
+    assert "embeddings" in ended.stdout
+
+
+def terminal(*arguments):
+    """The command on a terminal of its own: the process, and where to read what it shows."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([*CLI, *map(str, arguments)], stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True)
+    os.close(theirs)
+    return process, ours
+
+
+def shown(ours, until, seconds=60):
+    text, end = "", time.monotonic() + seconds
+    while not re.search(until, text) and time.monotonic() < end:
+        if select.select([ours], [], [], 0.5)[0]:
+            with contextlib.suppress(OSError):
+                piece = os.read(ours, 65536).decode()
+                text += piece
+                if not piece:
+                    break
+    return text
+
+
+def test_progress_is_shown_on_a_terminal_and_ctrl_c_ends_it_with_a_summary(corpus, tmp_path):
+    with Emulator(latency=0.3) as slow:
+        process, ours = terminal(
+            "embeddings", "--input", corpus, "--output", tmp_path / "out", "--base-url", slow.base_url, *MODEL,
+            "--max-batch-size", "1", "--concurrency", "2", "--requests-per-minute", "120",
+        )  # fmt: skip
+        text = shown(ours, r"[1-9]\d* of 100 rows, \d+/s, .*requests, .*in flight.* left")
+        assert re.search(r"of 100 rows", text), text
+        process.send_signal(signal.SIGINT)
+        text = shown(ours, "stopped by you")
+        assert re.search(r"\d+ rows answered, 0 failed, in", text), text
+        assert "Traceback" not in text
+        assert process.wait(timeout=30) == 1
+        os.close(ours)
+    assert [name for _, _, names in os.walk(tmp_path) for name in names] == ["corpus.parquet"]
+
+
+def test_ctrl_c_ends_it_also_while_a_request_hangs(corpus, tmp_path):
+    with Emulator(stall_seconds=300) as stalled:
+        stalled.inject("stall", times=50)
+        process, ours = terminal(
+            "embeddings", "--input", corpus, "--output", tmp_path / "out", "--base-url", stalled.base_url, *MODEL
+        )
+        shown(ours, "1 in flight")
+        process.send_signal(signal.SIGINT)
+        text = shown(ours, "stopped by you")
+        assert "stopped by you" in text
+        assert process.wait(timeout=30) == 1
+        os.close(ours)
+
+
+def test_an_output_that_cannot_be_written_is_one_clear_line(server, corpus, tmp_path):
+    (tmp_path / "file").write_text("")
+    before = server.ledger()["requests"]
+    ended = embeddings(server, corpus, tmp_path / "file" / "out")
+    assert ended.returncode == 2
+    assert "file/out" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+    assert server.ledger()["requests"] == before
+
+
+def test_a_corrupt_file_is_named(server, corpus, tmp_path):
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 and then nothing of use PAR1")
+    ended = embeddings(server, tmp_path / "*.parquet", tmp_path / "out")
+    assert ended.returncode == 1
+    assert "bad.parquet" in ended.stderr.splitlines()[0]
+
+
+def test_a_column_that_is_not_there_is_an_error_that_names_those_that_are(server, corpus, tmp_path):
+    ended = embeddings(server, corpus, tmp_path / "out", "--column", "body")
+    assert ended.returncode == 1
+    assert "no column 'body'; they have: id, text" in ended.stderr
+
+
+def test_zero_rows_are_answered_by_nothing(server, tmp_path):
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "none.parquet")
+    ended = embeddings(server, tmp_path / "none.parquet", tmp_path / "out")
+    assert ended.returncode == 0, ended.stderr
+    assert "0 rows answered, 0 failed" in ended.stdout
+
+
+def test_debug_shows_the_traceback(server, corpus, tmp_path):
+    ended = subprocess.run(
+        [*CLI, "embeddings", "--input", corpus, "--output", str(tmp_path / "out"), "--base-url", server.base_url,
+         "--model", "unknown", "--debug"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert "Traceback" in ended.stderr
+
+
+def test_the_emulator_command_serves_until_ctrl_c_and_closes_with_its_ledger():
+    process = subprocess.Popen(
+        [*CLI, "emulator", "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    url = process.stdout.readline().split()[-1]
+    body = json.dumps({"model": "text-embedding-3-small", "input": "a"}).encode()
+    import urllib.request
+
+    request = urllib.request.Request(f"{url}/embeddings", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request) as answer:
+        assert answer.status == 200
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert "1 requests" in out + err
+    assert "Traceback" not in err
+    assert process.returncode == 0
