@@ -1,0 +1,63 @@
+"""CPU time of a row, Parquet to Parquet, vectors of 1,536 numbers in base64, requests of 2,048 rows.
+
+What a row costs is what 100,000 rows take more than 2,000 do, divided by their difference; for Beam's MLTransform, which
+takes ten times as long, 20,000 rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from beam_openai.emulator import Emulator
+from benchmarks import contestants
+from benchmarks.contestants import DIMENSIONS, MODEL
+from benchmarks.corpus import corpus
+from benchmarks.figures import Figure, Plan
+from benchmarks.process import apart, cpu_of_each, in_turns
+
+_FEW = 2_000
+
+
+def figures(plan: Plan) -> Iterator[Figure]:
+    rows, fewer = plan.either(100_000, 40_000), plan.either(20_000, 10_000)
+    for size in (_FEW, rows, fewer):
+        corpus(plan.folder, size)
+    with Emulator(vectors="cheap", models={MODEL: DIMENSIONS}) as server:
+        cost = partial(apart, micros_of_a_row, base_url=server.base_url, folder=plan.folder)
+        spent = in_turns(
+            {
+                "ours": partial(cost, who="ours", rows=rows),
+                "2048": partial(cost, who="ml_transform", rows=fewer, batch_size=2048),
+                "default": partial(cost, who="ml_transform", rows=fewer, batch_size=None),
+                "loop": partial(cost, who="by_hand", rows=rows, threads=1),
+                "threads": partial(cost, who="by_hand", rows=rows, threads=4),
+                "64": partial(cost, who="ours", rows=rows, dimensions=64),
+                "8": partial(cost, who="ours", rows=rows, dimensions=8),
+            },
+            rounds=plan.either(3, 1),
+        )
+    peers = {
+        "2048": ("Beam's MLTransform, max_batch_size=2048", ">= 12"),
+        "default": ("Beam's MLTransform as it comes", ">= 12"),
+        "loop": ("a loop by hand, without Beam", ""),
+        "threads": ("a loop by hand, 4 threads", ""),
+    }
+    mine = f"{spent['ours']:.1f} us"
+    yield Figure("CPU of a row, 1536 numbers", mine, "30 us", spent["ours"] / 30, "<= 1")
+    for name, (peer, goal) in peers.items():
+        beside = f"{peer}: {spent[name]:.1f} us"
+        yield Figure("CPU of a row, 1536 numbers", mine, beside, spent[name] / spent["ours"], goal)
+    for size in ("64", "8"):
+        yield Figure(f"CPU of a row, {size} numbers", f"{spent[size]:.1f} us")
+
+
+def micros_of_a_row(who: str, base_url: str, folder: str, rows: int, **options: object) -> float:
+    contestant = getattr(contestants, who)
+    target = f"{folder}/out-{who}"
+
+    def run(size: int) -> None:
+        contestant(base_url, str(corpus(Path(folder), size)), target, **options)
+
+    return 1e6 * cpu_of_each(run, _FEW, rows)

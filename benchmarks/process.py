@@ -1,0 +1,91 @@
+"""A contestant in a process of its own, and what is measured in there."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+
+# No contestant is to look for a real key, or go through a proxy to a server next door.
+_SETTINGS = {"OPENAI_API_KEY": "none-is-needed", "NO_PROXY": "127.0.0.1"}
+
+
+def apart(function: Callable[..., Any], **arguments: Any) -> Any:
+    """Calls a module's function in a new process; arguments and result are what JSON can say.
+
+    Raises:
+      RuntimeError: it failed; why stands on standard error.
+    """
+    command = [sys.executable, "-m", "benchmarks.process", function.__module__, function.__name__]
+    ended = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environment(),
+        input=json.dumps(arguments, default=str),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    if ended.returncode:
+        raise RuntimeError(f"{function.__module__}.{function.__name__} ended with status {ended.returncode}")
+    return json.loads(ended.stdout.splitlines()[-1])
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, **_SETTINGS}
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and of the children that it has waited for."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+def cpu_of_each(run: Callable[[int], Any], few: int, many: int, times: int = 1) -> float:
+    """CPU seconds that one thing more costs: (that of `many` - that of `few`) / (many - few), start-up apart.
+
+    Args:
+      run: does the work for so many things. Called once before anything is measured, so that all is imported.
+      times: how often each is measured; the medians count.
+    """
+    run(few)
+    spent = {few: [], many: []}
+    for _ in range(times):
+        for size in (few, many):
+            before = cpu_seconds()
+            run(size)
+            spent[size].append(cpu_seconds() - before)
+    return (statistics.median(spent[many]) - statistics.median(spent[few])) / (many - few)
+
+
+def peak_megabytes() -> float:
+    """The most memory that this process has had resident, in MB of 10^6 bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def in_turns(contestants: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+    """The median of each contestant's figures, A B A B: what a noisy machine does, it does to all."""
+    found: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, contestant in contestants.items():
+            found[name].append(contestant())
+    return {name: statistics.median(each) for name, each in found.items()}
+
+
+def main() -> None:
+    module, function = sys.argv[1:]
+    arguments = json.load(sys.stdin)
+    print(json.dumps(getattr(importlib.import_module(module), function)(**arguments)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""The README's blocks run as they stand, against an emulator."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from beam_openai.emulator import Emulator
+
+ROOT = Path(__file__).parent.parent
+BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=range(1, len(BLOCKS) + 1))
+def test_a_block_runs_and_a_table_comes_out(block, tmp_path):
+    (tmp_path / "corpus").mkdir()
+    pq.write_table(pa.table({"id": [1, 2], "text": ["one", None]}), tmp_path / "corpus" / "a.parquet")
+    with Emulator() as server:
+        environment = {**os.environ, "OPENAI_BASE_URL": server.base_url, "PYTHONPATH": str(ROOT)}
+        # Beam's own default runner would look for a download first.
+        block = block.replace(
+            "beam.Pipeline()", "beam.Pipeline('apache_beam.runners.portability.fn_api_runner.FnApiRunner')"
+        )
+        ended = subprocess.run(
+            [sys.executable, "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+    assert ended.returncode == 0, ended.stderr
+    if "out/embedded" in block:
+        assert pq.read_table(tmp_path / "out" / "embedded")["id"].to_pylist() == [1]
+        assert pq.read_table(tmp_path / "out" / "failed")["id"].to_pylist() == [2]
+    if "print answered" in block:
+        assert "'text': 'a cat', 'embedding': [" in ended.stdout
+        assert "'kind': 'invalid_input'" in ended.stdout
+
+
+def test_the_commands_that_it_names_are_there():
+    text = (ROOT / "README.md").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"make (\w+)", text)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", text):
+        assert (ROOT / link).exists(), link
+
+
+def test_the_demo_embeds_a_corpus_and_finds_its_texts(tmp_path):
+    program = [sys.executable, "-m", "pipelines.demo", "--rows", "500", "--folder", str(tmp_path / "demo")]
+    ended = subprocess.run(
+        program, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "500 rows answered, 0 failed" in ended.stdout
+    assert "0 of them more than once" in ended.stdout
+    assert ended.stderr == ""
+    assert pq.read_table(tmp_path / "demo" / "embedded").num_rows == 500
