@@ -31,8 +31,8 @@ class _Kept:
                 best = min(fitting, key=len)
                 self._free = [free for free in self._free if free is not best]
                 return best
-        # An eighth more than needed: the next answer is seldom of just the same size.
-        return _map(size + size // 8)
+        # An eighth more than needed: the next answer is seldom of just the same size. No pages at all cannot be mapped.
+        return _map(max(1, size + size // 8))
 
     def give(self, buffer: mmap.mmap) -> None:
         with self._lock:

@@ -16,6 +16,7 @@ from beam_openai import sources
 from beam_openai.batching import spans
 from beam_openai.service import Service
 from beam_openai.sources import Costs, Place, Segment, Source
+from beam_openai.tokens import Estimate
 
 if TYPE_CHECKING:
     from beam_openai.call import Endpoint
@@ -48,6 +49,7 @@ class Bundle:
         self._complete: list[Source] = []
         self._done_rows = 0
         self._done_bytes = 0
+        self._kept = 0
         self._error: BaseException | None = None
         self._tally = Tally()
 
@@ -86,9 +88,15 @@ class Bundle:
         for row, reason in reasons.items():
             self.failed([Segment(source, row, row + 1, costs)], "invalid_input", reason)
         bounds = [-1, *sorted(reasons), rows.num_rows]
-        for before, after in itertools.pairwise(bounds):
-            if after - before > 1:
-                self._packing.append(Segment(source, before + 1, after, costs[before + 1 : after]))
+        good = [
+            Segment(source, before + 1, after, costs[before + 1 : after])
+            for before, after in itertools.pairwise(bounds)
+            if after - before > 1
+        ]
+        if good and self._packing and self._packing[-1].source.inputs.schema != rows.schema:
+            # The inputs of one request are of one type.
+            yield from self._pack(everything=True)
+        self._packing += good
         yield from self._pack(everything=False)
 
     def _too_long(self, rows: pa.Table, tokens: Any) -> dict[int, str]:
@@ -115,7 +123,8 @@ class Bundle:
         costs = np.concatenate([segment.costs for segment in self._packing])
         pieces = spans(self._shares(costs), most_rows, 1.0)
         last_rows = pieces[-1][1] - pieces[-1][0]
-        if not everything and last_rows < most_rows:
+        # Where much is held, nothing may wait for an element that will not come in before something is handed out.
+        if not everything and last_rows < most_rows and self._held <= _HELD_BYTES:
             pieces.pop()
         for start, stop in pieces:
             with self._changed:
@@ -135,6 +144,31 @@ class Bundle:
 
     # Away: what becomes of batches.
 
+    def costs(self, segments: list[Segment]) -> Costs:
+        """Tokens and bytes of each row, by today's estimate: the one at packing may have been corrected since."""
+        costs = np.concatenate([segment.costs for segment in segments])
+        if isinstance(self.learned.count, Estimate):
+            costs[:, 0] = self.endpoint.tokens(sources.inputs_of(segments), self.learned.count)
+        return costs
+
+    def fits(self, segments: list[Segment]) -> bool:
+        """Whether a batch, packed a while ago, is still what the server is known to take."""
+        rows = sum(len(segment) for segment in segments)
+        if rows == 1 or not self.learned.refused:
+            return True
+        # An estimate that rises by a little does not divide all that was packed by the one before.
+        within = self._shares(self.costs(segments)).sum() <= 1.1
+        return bool(within and rows <= self.learned.rows(self.endpoint.batch_size))
+
+    def divided(self, segments: list[Segment]) -> Iterator[list[Segment]]:
+        """A batch's rows in batches that the server is known to take; in halves, where it should have taken them all."""
+        costs = self.costs(segments)
+        pieces = spans(self._shares(costs), self.learned.rows(self.endpoint.batch_size), 1.0)
+        middle = len(costs) // 2
+        rest = deque(segments)
+        for start, stop in pieces if len(pieces) > 1 else [(0, middle), (middle, len(costs))]:
+            yield sources.cut(rest, stop - start)
+
     def added(self) -> None:
         """One batch more is under way than `add` gave out: a half of one that was split."""
         with self._changed:
@@ -152,7 +186,7 @@ class Bundle:
         columns: list[pa.Array],
         failures: Mapping[int, sources.Failure],
     ) -> int:
-        """The columns of a batch's rows, those of bad rows not looked at; returns the bytes they take."""
+        """The columns of a batch's rows, those of bad rows not looked at; returns how many bytes are kept."""
         offset, size = 0, 0
         for segment in segments:
             rows = len(segment)
@@ -163,8 +197,8 @@ class Bundle:
                 {row - offset: why for row, why in failures.items() if 0 <= row - offset < rows},
                 sum(column.nbytes for column in columns) * rows // max(1, len(columns[0])),
             )
-            self._deliver(segment.source, part)
-            offset, size = offset + rows, size + part.memory
+            size += self._deliver(segment.source, part)
+            offset += rows
         bad = len(failures)
         self.note(rows_answered=offset - bad, rows_failed=bad)
         return size
@@ -177,9 +211,12 @@ class Bundle:
             self._deliver(segment.source, sources.Part(segment.start, segment.stop, [], failures))
             self.note(rows_failed=len(segment))
 
-    def _deliver(self, source: Source, part: sources.Part) -> None:
+    def _deliver(self, source: Source, part: sources.Part) -> int:
         with self._changed:
+            if self._error:
+                return 0
             source.put(part)
+            self._kept += part.memory
             self._done_rows += part.stop - part.start
             self._done_bytes += part.memory
             self._partial[source] = None
@@ -187,13 +224,21 @@ class Bundle:
                 del self._partial[source]
                 self._complete.append(source)
             self._changed.notify()
+        return part.memory
 
     def stop(self, error: BaseException) -> None:
         """The bundle ends with this error, and what it has queued is dropped."""
         with self._changed:
             self._error = self._error or error
+            kept, self._kept = self._kept, 0
             self._changed.notify()
+        self.service.memory.release(kept)
         self.service.pool.cancel(self)
+
+    def hurry(self) -> None:
+        """Memory is short: what is done is to be handed out, however little it is."""
+        with self._changed:
+            self._changed.notify()
 
     @property
     def is_stopped(self) -> bool:
@@ -225,7 +270,13 @@ class Bundle:
                 ready = [(source, source.take()) for source in self._ready()]
             for source, parts in ready:
                 yield from source.outputs(parts)
-                self.service.memory.release(sum(part.memory for part in parts))
+                self._release(sum(part.memory for part in parts))
+
+    def _release(self, size: int) -> None:
+        with self._changed:
+            size = min(size, self._kept)  # a bundle that was stopped has given all of it back
+            self._kept -= size
+        self.service.memory.release(size)
 
     def _wait(self, until: Callable[[], bool]) -> None:
         began, throttled = time.monotonic(), self.service.pool.throttled
@@ -234,7 +285,8 @@ class Bundle:
         self._tally.throttled += min(waited, self.service.pool.throttled - throttled)
 
     def _is_much(self) -> bool:
-        return self._done_rows >= _HAND_OUT_ROWS or self._done_bytes >= _HAND_OUT_BYTES
+        enough = 1 if self.service.memory.is_short else _HAND_OUT_BYTES
+        return self._done_rows >= _HAND_OUT_ROWS or self._done_bytes >= enough
 
     def _ready(self) -> list[Source]:
         """Elements that are complete; where there is much, also what is finished of the others."""

@@ -3,7 +3,7 @@
     Endpoint.expand       one ParDo, two outputs: answered and failed
     _Call.process         takes an element in: a table, or a row of another kind
       Bundle.add          rows that no request could carry fail here; the others are packed into batches
-      _Call._submit       each batch goes to the process's pool, which waits for quota and for a place in flight
+      _Call._hand_out     each batch goes to the process's pool, which waits for quota and for a place in flight
     _Batch.send           in a thread of the pool: build the request, send it once, read the answer
     _Batch.receive        in the same thread, its place in flight given up:
       _Batch._answered      columns back to the elements that the rows came from, or
@@ -20,7 +20,6 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -224,34 +223,45 @@ class _Call(beam.DoFn):
         self._latency = Metrics.distribution(namespace, "latency_ms")
         self._throttling = Metrics.counter(namespace, "cumulativeThrottlingSeconds")
         self._throttled = 0.0
+        self._service: service.Service = None  # type: ignore[assignment]  # from setup to teardown
+        self._bundle: Bundle = None  # type: ignore[assignment]  # from start_bundle to finish_bundle
 
     def setup(self) -> None:
         self._service = service.acquire(self._endpoint)
 
     def start_bundle(self) -> None:
+        self._abandon()
         self._bundle = Bundle(self._endpoint, self._service)
         self._service.begin(self._bundle)
 
     # Not the window parameter: with it, Beam calls once for every window of a row, and every call would be paid for.
     def process(self, element: Any, windowed: Any = beam.DoFn.WindowedValueParam) -> Iterator[Any]:
         place = sources.Place(windowed.timestamp, _Windows(windowed.windows), windowed.pane_info)
-        self._submit(self._bundle.add(element, place))
-        yield from self._hand_out(until=self._bundle.has_room)
+        yield from self._hand_out(self._bundle.add(element, place), until=self._bundle.has_room)
 
     def finish_bundle(self) -> Iterator[Any]:
-        self._submit(self._bundle.flush())
-        yield from self._hand_out(until=self._bundle.is_done)
+        yield from self._hand_out(self._bundle.flush(), until=self._bundle.is_done)
         self._service.end(self._bundle)
+        self._bundle = None  # type: ignore[assignment]
 
     def teardown(self) -> None:
-        service.release(self._service)
+        # Runners call it after a setup that failed, too, and some of them twice.
+        if self._service:
+            self._abandon()
+            service.release(self._service)
+            self._service = None  # type: ignore[assignment]
 
-    def _submit(self, batches: Iterable[list[Segment]]) -> None:
-        for segments in batches:
-            self._service.pool.submit(_Batch(self._bundle, segments))
+    def _abandon(self) -> None:
+        """Ends a bundle that the runner never finished, because something else in it failed."""
+        if self._bundle:
+            self._bundle.stop(RuntimeError("the runner has given the bundle up"))
+            self._service.end(self._bundle)
+            self._bundle = None  # type: ignore[assignment]
 
-    def _hand_out(self, until: Callable[[], bool]) -> Iterator[Any]:
+    def _hand_out(self, batches: Iterable[list[Segment]], until: Callable[[], bool]) -> Iterator[Any]:
         try:
+            for segments in batches:
+                self._service.pool.submit(_Batch(self._bundle, segments))
             for tag, value, place in self._bundle.finished(until):
                 windowed = WindowedValue(value, *place)
                 yield windowed if tag == "answered" else pvalue.TaggedOutput(tag, windowed)
@@ -305,13 +315,14 @@ class _Batch:
 
     def send(self, grant: Grant) -> None:
         """One attempt; its outcome is kept for `receive`."""
-        if self._bundle.is_stopped:
+        self._outcome, self._memory = None, 0
+        if self._bundle.is_stopped or not self._bundle.fits(self._segments):
             self._service.limiter.cancel(grant)
+            self._divide()
             return
         now = time.monotonic()
         self._began = self._began or now
         self._attempts += 1
-        self._memory = 0
         try:
             self._inputs = sources.inputs_of(self._segments)
             self._request = self._endpoint.request(self._inputs)
@@ -319,6 +330,9 @@ class _Batch:
         except Exception as error:
             self._outcome = error
         self._observe(grant, time.monotonic() - now)
+        if not self._service.pool.proved:
+            # In flight still: nothing else is sent before it is known whether anything can work.
+            self._read()
 
     def _reserve(self, length: int) -> None:
         """Waits until there is memory for an answer of so many bytes, and its columns."""
@@ -338,17 +352,28 @@ class _Batch:
 
     def receive(self) -> None:
         """What follows from the outcome."""
+        self._read()
+        try:
+            if isinstance(self._outcome, errors.APIError) and not self._bundle.is_stopped:
+                self._recover(self._outcome)
+        except BaseException as error:
+            self._service.stop(error)
+
+    def _read(self) -> None:
+        """Leaves of the outcome an error that one of several things can be done about, or nothing."""
         try:
             if isinstance(self._outcome, Response):
                 self._outcome = self._answered(self._outcome)
             if isinstance(self._outcome, errors.APIError):
-                self._recover(self._outcome)
-            elif self._outcome is not None:
+                self._outcome = self._explained(self._outcome)
+            if self._outcome and getattr(self._outcome, "action", "stop") == "stop":
                 raise self._outcome
         except BaseException as error:
+            self._outcome = None
             self._service.stop(error)
         finally:
-            self._service.memory.release(self._memory)
+            memory, self._memory = self._memory, 0
+            self._service.memory.release(memory)
 
     def _answered(self, response: Response) -> errors.APIError | None:
         """Columns back to where the rows came from; or the error that the answer turns out to be."""
@@ -358,7 +383,8 @@ class _Batch:
             if errors.is_error(response.body):
                 return self._service.client.error_in(response, self._request)
             error.raw = bytes(response.body[:RAW_BYTES])
-            return error
+            error.status, error.request_id = response.status, response.headers.get("x-request-id")
+            return self._service.client.scrubbed(error)
         self._learn(answer)
         bad = {**answer.bad, **self._misfits(answer)}
         hopeless = len(bad) == self._rows and all(why.systematic for why in bad.values())
@@ -366,7 +392,7 @@ class _Batch:
             return errors.ConfigurationError(f"{self._endpoint.path}: {bad[0].message}")
         self._bundle.learned.answered |= len(bad) < self._rows
         self._service.succeeded()
-        failures = {row: self._failure("bad_answer", why.message, why.raw) for row, why in bad.items()}
+        failures = {row: self._failure(why, response) for row, why in bad.items()}
         kept = self._bundle.answered(self._segments, answer.columns, failures)
         self._memory -= kept
         self._bundle.ended()
@@ -380,7 +406,7 @@ class _Batch:
         }
         self._bundle.note(**used)
         if answer.prompt_tokens:
-            self._bundle.learned.count.learn(self.tokens, answer.prompt_tokens)
+            self._bundle.learned.count.learn(self._bundle.costs(self._segments)[:, 0].sum(), answer.prompt_tokens)
             total = answer.prompt_tokens + (answer.completion_tokens or 0)
             self._service.limiter.settle(self._grant, total)
 
@@ -395,30 +421,33 @@ class _Batch:
         why = Bad(f"the answer is {types[0]}, where earlier ones were {wanted[0]}", b"")
         return {row: why for row in range(self._rows) if row not in answer.bad}
 
-    def _failure(self, kind: str, message: str, raw: bytes | None = None) -> sources.Failure:
-        text = raw[:RAW_BYTES].decode("utf-8", "replace") if raw is not None else None
+    def _failure(self, why: Bad, response: Response) -> sources.Failure:
         return {
             **dict.fromkeys(sources.ERROR.names),
-            "kind": kind,
-            "message": message,
+            "kind": "bad_answer",
+            "status": response.status,
+            "message": f"{self._endpoint.path}: {why.message}",
+            "request_id": response.headers.get("x-request-id"),
             "attempts": self._attempts,
-            "raw": text,
+            "raw": why.raw[:RAW_BYTES].decode("utf-8", "replace"),
         }
 
     def _recover(self, error: errors.APIError) -> None:
-        """One of four: see the table in errors.py."""
-        error = self._explained(error)
+        """One of three: see the table in errors.py."""
         if error.action == "wait":
             self._try_again(error)
         elif error.action == "split" and self._rows > 1:
             self._split(error)
-        elif error.action == "stop":
-            self._service.stop(error)
         else:
             self._fail("rejected", error)
 
     def _explained(self, error: errors.APIError) -> errors.APIError:
-        """The same error; or, where an option is the cause and not a row, one that says what to set."""
+        """The same error; or, where an option is the cause and not a row, one that stops the job and says what to set."""
+        asked = self._asked(error)
+        if error.action == "wait" and asked is not None and asked > self._endpoint.retry.max_wait:
+            most = f"Retry(max_wait={self._endpoint.retry.max_wait:g})"
+            error.args = (f"{error}. The server asks to wait {asked:.0f} s, longer than {most}",)
+            error.action = "stop"
         options = self._endpoint.options().keys() - {"model"}
         if isinstance(error, (errors.BadRequestError, errors.ConfigurationError)):
             words = set(re.findall(r"\w+", error.detail))
@@ -429,17 +458,13 @@ class _Batch:
                 return errors.ConfigurationError(f"{error}. {hint}")
         return error
 
+    def _asked(self, error: errors.APIError) -> float | None:
+        return retry_after(error.headers, error.detail, time.time())
+
     def _try_again(self, error: errors.APIError) -> None:
         """Waits, holding no thread, and stands before all that was never sent; or gives up."""
         retry = self._endpoint.retry
-        asked = retry_after(error.headers, error.detail, time.time())
-        if asked is not None and asked > retry.max_wait:
-            message = (
-                f"{error}. The server asks to wait {asked:.0f} s, longer than Retry(max_wait={retry.max_wait:.0f})"
-            )
-            self._service.stop(type(error)(message))
-            return
-        wait = retry.wait(self._attempts, time.monotonic() - self._began, asked)
+        wait = retry.wait(self._attempts, time.monotonic() - self._began, self._asked(error))
         if wait is not None:
             if isinstance(error, errors.RateLimitError):
                 self._service.limiter.pause(wait, time.monotonic())
@@ -450,15 +475,18 @@ class _Batch:
             self._fail("bad_answer" if isinstance(error, errors.BadAnswerError) else "exhausted", error)
 
     def _split(self, error: errors.APIError) -> None:
-        """Two halves, each a request of its own, until the rows that were the cause stand alone."""
+        """Several requests in place of this one, until the rows that were the cause stand alone."""
         if isinstance(error, errors.RequestTooLargeError):
-            size = float(sum(segment.costs[:, 1].sum() for segment in self._segments))
-            self._bundle.learned.too_large(error, self._rows, self.tokens, size)
-        rest = deque(self._segments)
-        halves = [sources.cut(rest, self._rows // 2), list(rest)]
-        for half in halves:
+            tokens, size = self._bundle.costs(self._segments).sum(axis=0)
+            self._bundle.learned.too_large(error, self._rows, tokens, size)
+        self._divide()
+
+    def _divide(self) -> None:
+        if self._bundle.is_stopped:
+            return
+        for segments in self._bundle.divided(self._segments):
             self._bundle.added()
-            self._service.pool.submit(_Batch(self._bundle, half), wait=0.0)
+            self._service.pool.submit(_Batch(self._bundle, segments), wait=0.0)
         self._bundle.ended()
 
     def _fail(self, kind: str, error: errors.APIError) -> None:

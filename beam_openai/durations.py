@@ -8,11 +8,13 @@ import math
 import re
 from collections.abc import Mapping
 
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|h|m|s)")
+# The third of the micros is Go's, sent in UTF-8 and read as Latin-1, which is how headers are read.
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "Âµs": 1e-6, "μs": 1e-6, "ns": 1e-9}
+_NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?")
+_PART = re.compile(rf"([0-9]+(?:\.[0-9]+)?)({'|'.join(sorted(_UNITS, key=len, reverse=True))})")
 _DURATION = re.compile(rf"(?:{_PART.pattern})+")
 _TRY_AGAIN = re.compile(
-    r"(?:try again|retry) (?:in|after) (\d[\dhmsuµn.]*)(?:\s*(milliseconds?|seconds?|minutes?))?",
+    r"(?:try again|retry) (?:in|after) ([0-9][0-9hmsuµn.]*)(?:\s*(ms|milli|min|hour|day))?",
     re.IGNORECASE,
 )
 
@@ -28,7 +30,8 @@ def parse_duration(text: str | None) -> float | None:
         return number if number >= 0 else None
     if not _DURATION.fullmatch(text):
         return None
-    return sum(float(value) * _UNITS[unit] for value, unit in _PART.findall(text))
+    seconds = sum(float(value) * _UNITS[unit] for value, unit in _PART.findall(text))
+    return seconds if math.isfinite(seconds) else None
 
 
 def retry_after(headers: Mapping[str, str], message: str, now: float) -> float | None:
@@ -55,21 +58,20 @@ def retry_after(headers: Mapping[str, str], message: str, now: float) -> float |
 
 
 def _number(text: str | None) -> float | None:
-    try:
-        number = float(text or "")
-    except ValueError:
-        return None
+    # Stricter than float(), which also takes "1_000", "nan" and other alphabets' digits.
+    text = (text or "").strip()
+    number = float(text) if _NUMBER.fullmatch(text) else math.nan
     return number if math.isfinite(number) else None
 
 
 def _seconds_until(date: str, now: float) -> float | None:
     try:
         when = email.utils.parsedate_to_datetime(date)
-    except (TypeError, ValueError, IndexError):
+        if when.tzinfo is None:
+            when = when.replace(tzinfo=datetime.timezone.utc)
+        return when.timestamp() - now
+    except (TypeError, ValueError, IndexError, OverflowError):
         return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=datetime.timezone.utc)
-    return when.timestamp() - now
 
 
 def _from_message(message: str) -> float | None:
@@ -77,7 +79,7 @@ def _from_message(message: str) -> float | None:
     if not found:
         return None
     amount, word = found.group(1).rstrip("."), (found.group(2) or "").lower()
-    scale = 1e-3 if word.startswith("milli") else 60.0 if word.startswith("minute") else 1.0
+    scale = {"ms": 1e-3, "milli": 1e-3, "min": 60.0, "hour": 3600.0, "day": 86_400.0}.get(word, 1.0)
     seconds = parse_duration(amount)
     return seconds * scale if seconds else None
 
@@ -85,7 +87,7 @@ def _from_message(message: str) -> float | None:
 def _from_empty_bucket(headers: Mapping[str, str]) -> float | None:
     resets = [
         parse_duration(headers.get(f"x-ratelimit-reset-{what}"))
-        for what in ("requests", "tokens")
+        for what in ("requests", "tokens", "project-tokens")
         if headers.get(f"x-ratelimit-remaining-{what}", "").strip() == "0"
     ]
     return max((reset for reset in resets if reset), default=None)

@@ -22,7 +22,6 @@ Every class can be made from its message alone, because Beam re-raises a DoFn's 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -32,6 +31,7 @@ import msgspec
 Action = Literal["wait", "split", "fail", "stop"]
 
 _LONGEST_MESSAGE = 500
+_LONGEST_NAME = 100
 
 
 class APIError(Exception):
@@ -148,7 +148,7 @@ def from_response(status: int, headers: Mapping[str, str], body: bytes, where: s
     if status < 300:
         status = _status_inside(told)
     kind = _classify(status, told)
-    request_id = headers.get("x-request-id")
+    request_id = _line(headers.get("x-request-id"), _LONGEST_NAME) or None
     message = f"{where}: {status} {told.message or 'no message'}".rstrip()
     if told.code and told.code not in message:
         message += f" [{told.code}]"
@@ -190,6 +190,8 @@ def is_error(body: bytes | memoryview) -> bool:
         said = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
+    if isinstance(said, list) and said:
+        said = said[0]
     return isinstance(said, dict) and (bool(said.get("error")) or said.get("object") == "error")
 
 
@@ -197,16 +199,22 @@ class _Told:
     """What a body says of its error; every field may be missing."""
 
     def __init__(self, message: object, type: object, code: object, param: object) -> None:
-        self.message = _line(message)
-        self.type = str(type) if type is not None else None
-        self.code = str(code) if code is not None else None
-        self.param = str(param) if param is not None else None
+        self.message = _line(message, _LONGEST_MESSAGE)
+        self.type = _line(type, _LONGEST_NAME) or None
+        self.code = _line(code, _LONGEST_NAME) or None
+        self.param = _line(param, _LONGEST_NAME) or None
 
     names: ClassVar = property(lambda self: {self.type, self.code})
 
 
-def _line(message: object) -> str:
-    return " ".join(str(message).split())[:_LONGEST_MESSAGE] if message is not None else ""
+def _line(said: object, longest: int) -> str:
+    if said is None:
+        return ""
+    try:
+        text = said if isinstance(said, str) else str(said)
+    except RecursionError:
+        return "(nested too deeply to be shown)"
+    return " ".join(text[: 4 * longest].split())[:longest]
 
 
 def _parse(body: bytes) -> _Told:
@@ -227,15 +235,16 @@ def _parse(body: bytes) -> _Told:
         return _from_fastapi(said["detail"])
     message = said.get("message", said.get("detail"))
     code = said.get("code", said.get("statusCode"))
-    if message is None:
-        message = json.dumps(said) if said else ""
+    if message is None and said:
+        message = said
     return _Told(message, said.get("type"), code, said.get("param"))
 
 
 def _from_fastapi(details: list[Any]) -> _Told:
     """`{"detail": [{"loc": ["body", "input", 3], "msg": ...}]}`; its `input` repeats the row and is left out."""
     first: dict[str, Any] = next((d for d in details if isinstance(d, dict)), {})
-    place = [str(part) for part in first.get("loc", ()) if part != "body"]
+    loc = first.get("loc")
+    place = [_line(part, _LONGEST_NAME) for part in loc if part != "body"] if isinstance(loc, list) else []
     message = f"{'.'.join(place)}: {first.get('msg', '')}" if place else first.get("msg")
     return _Told(message, first.get("type"), None, place[0] if place else None)
 
@@ -249,13 +258,26 @@ def _plain_text(body: bytes) -> str:
 
 
 def _status_inside(told: _Told) -> int:
-    if told.code and told.code.isdigit() and 400 <= int(told.code) <= 599:
+    if told.code and re.fullmatch("[45][0-9][0-9]", told.code):
         return int(told.code)
-    if told.names & (_MONEY | {"rate_limit_exceeded", "rate_limit_error", "slow_down"}):
+    if told.names & _MONEY:
         return 429
-    if told.names & {"invalid_request_error", "BadRequestError", "invalid_prompt"}:
-        return 400
-    return 500
+    return next((status for name, status in _STATUS_OF_NAME.items() if name in told.names), 500)
+
+
+_STATUS_OF_NAME = {
+    "rate_limit_exceeded": 429,
+    "rate_limit_error": 429,
+    "slow_down": 429,
+    "invalid_api_key": 401,
+    "authentication_error": 401,
+    "permission_error": 403,
+    "model_not_found": 404,
+    "NotFoundError": 404,
+    "invalid_request_error": 400,
+    "BadRequestError": 400,
+    "invalid_prompt": 400,
+}
 
 
 _MONEY = {
@@ -270,35 +292,48 @@ _MONEY = {
 }
 _UNKNOWN_OPTION = {"unsupported_parameter", "unsupported_value", "unknown_parameter", "extra_forbidden"}
 _TOO_LARGE_CODES = {"array_above_max_length", "max_tokens_per_request"}
-# Servers that have no code for it say it in words; the first group is how many they take.
+# Servers that have no code for it say it in words (commas left out); the group is how many they take.
 _TOO_LARGE = [
-    ("rows", r"array too long.*?maximum length (\d+)"),
+    ("rows", r"array too long(?:.*?maximum length (\d+))?"),
     ("rows", r"batch size .*?maximum (?:allowed )?batch size (\d+)"),
-    ("rows", r"batch size is invalid, it should not be larger than (\d+)"),
-    ("rows", r"array too long"),
+    ("rows", r"batch size is invalid it should not be larger than (\d+)"),
+    ("rows", r"max number of inputs is (\d+)"),
+    ("rows", r"^input.*? at most (\d+) items"),
     ("tokens", r"max (\d+) tokens per request"),
-    ("tokens", r"too many tokens in batch"),
-    ("tokens", r"request too large.*?limit (\d+)"),
-    ("tokens", r"request too large"),
+    ("tokens", r"too many tokens in batch(?:.*?max is (\d+))?"),
+    ("tokens", r"request too large(?:.*?limit (\d+))?"),
 ]
+# One row is too long, however few others are with it.
+_TOO_LONG_CODES = {"context_length_exceeded", "exceed_context_size_error"}
+_TOO_LONG = re.compile(
+    r"maximum context length|input length exceeds|too long|must have less than \d+ tokens|is larger than the maximum"
+)
 
 
 def _classify(status: int, told: _Told) -> type[APIError]:
     if told.names & _MONEY or status == 402:
         return QuotaExceededError
-    if status == 429 and told.code is None and "exceeded your current quota" in told.message:
+    if status == 429 and told.code in (None, "429") and _is_spent(told.message):
         return QuotaExceededError
-    if status in (400, 413, 422, 429) and (
-        told.names & _TOO_LARGE_CODES or status == 413 or _allowance(told) != ("bytes", None)
-    ):
+    if status in (400, 413, 422, 429) and (told.names & _TOO_LARGE_CODES or _allowance(told) != ("bytes", None)):
         return RequestTooLargeError
+    if status == 413:
+        is_one_row = told.names & _TOO_LONG_CODES or _TOO_LONG.search(told.message.lower())
+        return BadRequestError if is_one_row else RequestTooLargeError
+    if status == 400 and told.names & {"invalid_api_key", "model_not_found"}:
+        status = _status_inside(told)
     if status in (400, 422) and (told.names & _UNKNOWN_OPTION or "Unrecognized request argument" in told.message):
         return ConfigurationError
     return _BY_STATUS.get(status) or (InternalServerError if status >= 500 else BadRequestError)
 
 
+def _is_spent(message: str) -> bool:
+    # Gemini says the same of a quota per minute, and when to come back.
+    return "exceeded your current quota" in message and not re.search(r"(?:try again|retry) in ", message)
+
+
 _BY_STATUS: dict[int, type[APIError]] = {
-    **{status: NotFoundError for status in (301, 302, 303, 307, 308, 404, 405, 415)},
+    **{status: NotFoundError for status in (*range(300, 400), 404, 405, 415)},
     **{status: InternalServerError for status in (408, 409, 424, 425, 499)},
     401: AuthenticationError,
     403: PermissionDeniedError,
@@ -311,8 +346,8 @@ def _allowance(told: _Told) -> tuple[Literal["rows", "tokens", "bytes"], int | N
     """What there was too much of, and how much the server takes; ("bytes", None) where the message names nothing."""
     message = told.message.lower().replace(",", "")
     for counts, pattern in _TOO_LARGE:
-        if found := re.search(pattern.replace(",", ""), message):
-            most = int(found.group(1)) if found.groups() else None
+        if found := re.search(pattern, message):
+            most = int(found.group(1)) if found.group(1) else None
             return ("rows" if counts == "rows" else "tokens"), most
     if told.code == "array_above_max_length":
         return "rows", None

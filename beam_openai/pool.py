@@ -56,26 +56,35 @@ class Pool:
         self._order = itertools.count()
         self._in_flight = 0
         self._idle = 0
+        self._starting = 0
         self._wake_at = float("inf")
         self._closed = False
         self._threads: list[threading.Thread] = []
+        self._throttled = 0.0
+        self._refused_since: float | None = None
         self.proved = False
-        self.throttled = 0.0
 
     @property
     def in_flight(self) -> int:
         return self._in_flight
 
-    def submit(self, task: Task, wait: float | None = None) -> None:
-        """Queues a task; with `wait`, to be tried after so many seconds and before fresh ones."""
+    @property
+    def throttled(self) -> float:
+        """Seconds in which a task was ready, a place in flight was free, and the limiter let nothing pass."""
         with self._changed:
+            since = self._refused_since
+            return self._throttled + (self._clock() - since if since is not None else 0.0)
+
+    def submit(self, task: Task, wait: float | None = None) -> None:
+        """Queues a task; with `wait`, to be tried after so many seconds and before fresh ones. A closed pool drops it."""
+        with self._changed:
+            if self._closed:
+                return
             if wait is None:
                 self._fresh.append(task)
             else:
                 heapq.heappush(self._later, (self._clock() + wait, next(self._order), task))
-            if not self._idle and len(self._threads) < self._size + self._DECODERS:
-                self._start_thread()
-            self._changed.notify()
+            self._ensure_follower()
 
     def prove(self) -> None:
         """The first success: from now on `size` requests may be in flight."""
@@ -90,6 +99,8 @@ class Pool:
             self._fresh = deque(task for task in self._fresh if task.owner is not owner)
             self._later = [entry for entry in self._later if entry[2].owner is not owner]
             heapq.heapify(self._later)
+            # Who watches the clock does so for a task that may be gone.
+            self._changed.notify()
 
     def close(self) -> None:
         """Ends all threads; returns when they have ended."""
@@ -97,6 +108,7 @@ class Pool:
             self._closed = True
             self._fresh.clear()
             self._later.clear()
+            self._note_refused(False, self._clock())
             self._changed.notify_all()
         for thread in self._threads:
             if thread is not threading.current_thread():
@@ -105,11 +117,20 @@ class Pool:
     def _start_thread(self) -> None:
         # Daemons: a runner that never calls teardown must still be able to end its process.
         thread = threading.Thread(target=self._work, name=f"beam_openai-{len(self._threads)}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            # The machine gives no more threads: those there are will do, if there are any.
+            if not self._threads:
+                raise
+            return
+        self._starting += 1
         self._threads.append(thread)
-        thread.start()
 
     def _work(self) -> None:
-        while (taken := self._take()) is not None:
+        starting = 1
+        while (taken := self._take(starting)) is not None:
+            starting = 0
             task, grant = taken
             task.send(grant)
             with self._changed:
@@ -118,11 +139,14 @@ class Pool:
                     self._changed.notify()
             task.receive()
 
-    def _take(self) -> tuple[Task, Grant] | None:
+    def _take(self, starting: int) -> tuple[Task, Grant] | None:
         with self._changed:
+            self._starting -= starting
             while not self._closed:
                 now = self._clock()
                 wait = self._until_next(now)
+                ready = bool(self._fresh) or self._is_due(now)
+                self._note_refused(ready and 0 < wait < float("inf"), now)
                 if wait <= 0:
                     self._in_flight += 1
                     task = heapq.heappop(self._later)[2] if self._is_due(now) else self._fresh.popleft()
@@ -136,13 +160,11 @@ class Pool:
         """Seconds until the next task may be sent; infinite if only a change can bring one."""
         if self._in_flight >= (self._size if self.proved else 1):
             return float("inf")
-        if self._is_due(now):
-            task = self._later[0][2]
-        elif self._fresh:
-            task = self._fresh[0]
-        else:
-            return self._later[0][0] - now if self._later else float("inf")
-        return self._limiter.wait(task.tokens, now)
+        due = self._later[0][0] - now if self._later else float("inf")
+        if due <= 0:
+            return self._limiter.wait(self._later[0][2].tokens, now)
+        # One that is due goes first, and may pass where a larger one does not.
+        return min(due, self._limiter.wait(self._fresh[0].tokens, now)) if self._fresh else due
 
     def _is_due(self, now: float) -> bool:
         return bool(self._later) and self._later[0][0] <= now
@@ -153,14 +175,13 @@ class Pool:
             return
         if self._idle:
             self._changed.notify()
-        elif len(self._threads) < self._size + self._DECODERS:
+        elif not self._starting and len(self._threads) < self._size + self._DECODERS:
             self._start_thread()
 
     def _sleep(self, now: float, wait: float) -> None:
         # One thread watches the clock, the others sleep until they are told.
         until = now + wait
         watch = until < self._wake_at
-        throttled = watch and (bool(self._fresh) or self._is_due(now))
         if watch:
             self._wake_at = until
         self._idle += 1
@@ -168,5 +189,9 @@ class Pool:
         self._idle -= 1
         if watch and self._wake_at == until:
             self._wake_at = float("inf")
-        if throttled:
-            self.throttled += self._clock() - now
+
+    def _note_refused(self, refused: bool, now: float) -> None:
+        """Keeps the account of `throttled`: called whenever the queues were looked at."""
+        if self._refused_since is not None:
+            self._throttled += now - self._refused_since
+        self._refused_since = now if refused else None

@@ -4,8 +4,8 @@ Three things decide when a request of c tokens may be sent, and the longest wait
 
     the user's ceiling   in every window of 60 s at most `limit`, and evenly: a send of c is followed by c * 60 / limit
                          seconds in which nothing is sent
-    the server's bucket  as its last x-ratelimit headers told it: level + refill * (now - then) - what was sent since >= c,
-                         with refill = (limit - remaining) / reset
+    the server's bucket  as its last x-ratelimit headers told it, less what was sent since; it refills at
+                         (limit - remaining) / reset, up to the limit, and has to hold c
     a pause              what a 429 asked for
 
 Time is a parameter: nothing here sleeps or reads a clock.
@@ -16,7 +16,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from beam_openai import durations
 
@@ -52,11 +52,16 @@ class Quota:
 
 @dataclasses.dataclass
 class Grant:
-    """Leave to send one request of `tokens`; `sent` is what had been sent by then, requests and tokens, with it."""
+    """Leave to send one request of `tokens`.
+
+    Attributes:
+      sent: what had been sent by then, with it, for each of the server's buckets.
+      reserved: its entries in the ceilings of requests and of tokens.
+    """
 
     tokens: float
     sent: list[float]
-    reserved: list[float]
+    reserved: list[list[float]]
 
 
 class Limiter:
@@ -73,55 +78,56 @@ class Limiter:
             _Ceiling(quota.requests_per_minute, now),
             _Ceiling(quota.tokens_per_minute, now),
         )
-        self._buckets = (_Bucket(), _Bucket())
+        self._buckets = tuple(_Bucket(what) for what in ("requests", "tokens", "project-tokens"))
         self._paused_until = now
         self._largest = quota.tokens_per_minute
 
     @property
     def largest(self) -> float | None:
         """The most tokens that one request may have and ever pass; None where nothing limits it."""
-        limits = [limit for limit in (self._largest, self._buckets[1].limit) if limit]
+        limits = [limit for limit in (self._largest, *(bucket.limit for bucket in self._buckets[1:])) if limit]
         return min(limits, default=None)
 
     def wait(self, tokens: float, now: float) -> float:
         """Seconds until a request of so many tokens may be sent; 0.0 if it may be sent now."""
         with self._lock:
-            waits = [self._paused_until - now]
-            for cost, ceiling, bucket in zip((1.0, tokens), self._ceilings, self._buckets):
-                waits += [ceiling.wait(cost, now), bucket.wait(cost, now)]
-            return max(0.0, *waits)
+            ceilings = [ceiling.wait(cost, now) for cost, ceiling in zip((1.0, tokens), self._ceilings)]
+            buckets = [bucket.wait(cost, now) for cost, bucket in self._costs(tokens)]
+            return max(0.0, self._paused_until - now, *ceilings, *buckets)
 
     def take(self, tokens: float, now: float) -> Grant:
         """Counts a request that is about to be sent."""
         with self._lock:
-            reserved: list[float] = []
-            for cost, ceiling, bucket in zip((1.0, tokens), self._ceilings, self._buckets):
-                reserved = ceiling.take(cost, now)
-                bucket.sent += cost
-            return Grant(tokens, [bucket.sent for bucket in self._buckets], reserved)
+            reserved = [ceiling.take(cost, now) for cost, ceiling in zip((1.0, tokens), self._ceilings)]
+            sent = [bucket.take(cost, now) for cost, bucket in self._costs(tokens)]
+            return Grant(tokens, sent, reserved)
 
     def settle(self, grant: Grant, used: float) -> None:
         """Corrects what was reserved by what was used: 0 for a request that was refused or never arrived."""
         with self._lock:
-            self._ceilings[1].settle(grant.reserved, used)
+            self._ceilings[1].settle(grant.reserved[1], used)
 
     def cancel(self, grant: Grant) -> None:
         """Takes back a request that was not sent after all."""
         with self._lock:
-            for cost, bucket in zip((1.0, grant.tokens), self._buckets):
-                bucket.sent -= cost
-            self._ceilings[1].settle(grant.reserved, 0)
+            for ceiling, entry in zip(self._ceilings, grant.reserved):
+                ceiling.settle(entry, 0)
+            for cost, bucket in self._costs(grant.tokens):
+                bucket.give_back(cost)
 
     def observe(self, grant: Grant, headers: Mapping[str, str], now: float) -> None:
         """Learns from an answer's x-ratelimit headers (names in lower case)."""
         with self._lock:
-            for what, bucket, sent in zip(("requests", "tokens"), self._buckets, grant.sent):
-                bucket.observe(headers, what, sent, now)
+            for bucket, sent in zip(self._buckets, grant.sent):
+                bucket.observe(headers, sent, now)
 
     def pause(self, seconds: float, now: float) -> None:
         """Nothing is sent for so long."""
         with self._lock:
             self._paused_until = max(self._paused_until, now + seconds)
+
+    def _costs(self, tokens: float) -> Iterator[tuple[float, _Bucket]]:
+        return zip((1.0, tokens, tokens), self._buckets)
 
 
 class _Ceiling:
@@ -173,39 +179,53 @@ class _Ceiling:
 class _Bucket:
     """The server's bucket, as far as its headers tell."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str) -> None:
         self.limit: float | None = None
-        self.sent = 0.0
-        self._level = 0.0
+        self._what = what
+        self._sent = 0.0
+        self._level: float | None = None
         self._refill = 0.0
         self._at = 0.0
         self._counted = 0.0
-        self._empty_until = 0.0
+        self._empty_until = float("-inf")
 
-    def observe(self, headers: Mapping[str, str], what: str, sent: float, now: float) -> None:
-        limit = durations.parse_duration(headers.get(f"x-ratelimit-limit-{what}"))
-        level = durations.parse_duration(headers.get(f"x-ratelimit-remaining-{what}"))
-        reset = durations.parse_duration(headers.get(f"x-ratelimit-reset-{what}"))
-        if level is None or (limit is not None and level > limit):
+    def observe(self, headers: Mapping[str, str], sent: float, now: float) -> None:
+        limit, remaining, reset = (
+            durations.parse_duration(headers.get(f"x-ratelimit-{name}-{self._what}"))
+            for name in ("limit", "remaining", "reset")
+        )
+        if remaining is None or (limit is not None and remaining > limit):
             return
-        # An answer that overtook a later one's tells of the past: its level would count the later request twice.
-        if sent < self._counted and now - self._at < 1.0:
+        # An answer that overtook a later one's tells of the past.
+        if sent < self._counted:
             return
+        self._counted = sent
         self.limit = limit or self.limit
-        self._level, self._at, self._counted = level, now, sent
-        if limit and reset:
-            self._refill = (limit - level) / reset
-        elif limit:
-            self._refill = limit / _WINDOW
-        self._empty_until = now + (reset or 0.0) if level == 0 else 0.0
+        if limit:
+            self._refill = (limit - remaining) / reset if reset and remaining < limit else limit / _WINDOW
+        # What was sent since is on its way, and not in what remains.
+        self._level, self._at = remaining - (self._sent - sent), now
+        self._empty_until = now + (reset or 0.0) if remaining == 0 else now
 
     def wait(self, cost: float, now: float) -> float:
-        if not self._at or not (self._refill or self._empty_until):
-            return 0.0
         wait = self._empty_until - now
-        if self.limit is not None and cost > self.limit:
+        if self._level is None or not self._refill or (self.limit is not None and cost > self.limit):
             return wait
-        ceiling = self.limit if self.limit is not None else float("inf")
-        level = min(ceiling, self._level + self._refill * (now - self._at))
-        missing = cost - (level - (self.sent - self._counted))
-        return max(wait, missing / self._refill) if missing > 0 and self._refill else wait
+        missing = cost - self._level_at(now)
+        return max(wait, missing / self._refill) if missing > 0 else wait
+
+    def take(self, cost: float, now: float) -> float:
+        """What was sent so far, with this."""
+        self._sent += cost
+        if self._level is not None:
+            self._level, self._at = self._level_at(now) - cost, now
+        return self._sent
+
+    def give_back(self, cost: float) -> None:
+        # Still counted as sent: what later grants say of that is in relation to it.
+        if self._level is not None:
+            self._level += cost
+
+    def _level_at(self, now: float) -> float:
+        level = (self._level or 0.0) + self._refill * (now - self._at)
+        return level if self.limit is None else min(self.limit, level)

@@ -11,8 +11,8 @@ from collections.abc import Callable
 class Retry:
     """When attempt number `attempt` failed, the next one is made after
 
-        min(60, 0.5 * 2 ** (attempt - 1)) * U        seconds, U uniform in [0, 1), or after
-        w * (1 + 0.1 * U)                            seconds, where the server asked to wait w.
+        min(60, max_wait, 0.5 * 2 ** (attempt - 1)) * U     seconds, U uniform in [0, 1), or after
+        w * (1 + 0.1 * U)                                   seconds, where the server asked to wait w.
 
     Attributes:
       attempts: sends of one request at most, the first one counted.
@@ -54,5 +54,6 @@ class Retry:
         if retry_after is not None:
             seconds = retry_after * (1 + 0.1 * uniform())
         else:
-            seconds = min(self.max_wait, 60.0, 0.5 * 2.0 ** (attempt - 1)) * uniform()
+            # The exponent is bounded for the sake of attempt 1026, where a float is not enough.
+            seconds = min(60.0, self.max_wait, 0.5 * 2.0 ** min(attempt - 1, 10)) * uniform()
         return seconds if elapsed + seconds <= self.max_elapsed else None

@@ -10,6 +10,7 @@ import dataclasses
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
@@ -29,8 +30,12 @@ _MEMORY = 32 << 20
 """Bytes of answers, read or decoded and not handed out yet, that a service holds."""
 
 
-class Stoppable(Protocol):
+class Running(Protocol):
+    """A bundle."""
+
     def stop(self, error: BaseException) -> None: ...
+
+    def hurry(self) -> None: ...
 
 
 class Service:
@@ -40,27 +45,29 @@ class Service:
         self.client = Client(endpoint.api, endpoint.concurrency)
         self.limiter = Limiter(endpoint.quota, time.monotonic())
         self.pool = Pool(endpoint.concurrency, self.limiter, time.monotonic)
-        self.memory = Memory(_MEMORY)
+        self.memory = Memory(_MEMORY, self._hurry)
         self.totals: Counter[str] = Counter()
         self.reached = False
         self._lock = threading.Lock()
         self._learned: dict[str, Learned] = {}
-        self._bundles: set[Stoppable] = set()
+        self._learned_lock = threading.Lock()
+        self._bundles: set[Running] = set()
         self._exhausted = 0
 
     def learned_of(self, endpoint: Endpoint) -> Learned:
         """What was learned for transforms with these options."""
-        with self._lock:
+        # A lock of its own: the first time takes seconds, where a vocabulary is fetched.
+        with self._learned_lock:
             key = repr(endpoint.learns_for())
             if key not in self._learned:
                 self._learned[key] = Learned(tokens.counter(endpoint.model))
             return self._learned[key]
 
-    def begin(self, bundle: Stoppable) -> None:
+    def begin(self, bundle: Running) -> None:
         with self._lock:
             self._bundles.add(bundle)
 
-    def end(self, bundle: Stoppable) -> None:
+    def end(self, bundle: Running) -> None:
         with self._lock:
             self._bundles.discard(bundle)
 
@@ -89,11 +96,18 @@ class Service:
         for bundle in bundles:
             bundle.stop(error)
 
+    def _hurry(self) -> None:
+        with self._lock:
+            bundles = list(self._bundles)
+        for bundle in bundles:
+            bundle.hurry()
+
     def note(self, **numbers: float) -> None:
         with self._lock:
             self.totals.update(numbers)
 
     def close(self) -> None:
+        self.stop(RuntimeError("the worker ends"))
         self.client.close()
         self.pool.close()
 
@@ -107,6 +121,7 @@ class Learned:
         documentation says.
       types: of the added columns, as the first answer had them.
       answered: whether any row ever was.
+      refused: whether a request ever was, because it was too large.
     """
 
     def __init__(self, count: tokens.Estimate | tokens.Exact) -> None:
@@ -116,6 +131,7 @@ class Learned:
         self.most_bytes = float("inf")
         self.types: list[pa.DataType] | None = None
         self.answered = False
+        self.refused = False
         self._lock = threading.Lock()
 
     def rows(self, most: int) -> int:
@@ -130,6 +146,7 @@ class Learned:
 
     def too_large(self, error: errors.RequestTooLargeError, rows: int, tokens: float, size: float) -> None:
         """A request of so many rows, tokens and bytes was more than the server takes."""
+        self.refused = True
         if error.counts == "rows":
             self.most_rows = min(self.most_rows, max(1, error.most or rows // 2))
         elif error.counts == "bytes":
@@ -144,23 +161,39 @@ class Learned:
 class Memory:
     """A bound for bytes: `take` waits while none are free.
 
-    The last to come may go over it, so that an answer larger than the bound passes too. What is finished and waits to be
-    handed out is small (see bundle.py), so bytes always come free; should that ever fail to hold, the wait ends after 30 s
-    and the bound gives way, not the job.
+    The last to come may go over it, so that an answer larger than the bound passes too. While one waits, `is_short` is
+    true and all that is done is handed out, so bytes come free; should a runner be slow to take it, the wait ends after
+    30 s and the bound gives way, not the job.
+
+    Args:
+      size: the bound.
+      on_short: called when one begins to wait.
     """
 
     _PATIENCE = 30.0
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, on_short: Callable[[], None]) -> None:
         self._free = size
+        self._on_short = on_short
+        self._waiting = 0
         self._changed = threading.Condition()
+
+    @property
+    def is_short(self) -> bool:
+        return self._waiting > 0
 
     def take(self, size: int) -> None:
         if not size:
             return
         with self._changed:
-            self._changed.wait_for(lambda: self._free > 0, timeout=self._PATIENCE)
+            if self._free <= 0:
+                self._waiting += 1
+                self._on_short()
+                self._changed.wait_for(lambda: self._free > 0, timeout=self._PATIENCE)
+                self._waiting -= 1
             self._free -= size
+            if self._free > 0:
+                self._changed.notify()
 
     def release(self, size: int) -> None:
         if size:
@@ -204,8 +237,8 @@ def release(service: Service) -> None:
         if _services[key].users:
             return
         del _services[key]
-    _ended.update(service.totals)
     service.close()
+    _ended.update(service.totals)
 
 
 _ended: Counter[str] = Counter()

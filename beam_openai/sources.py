@@ -6,6 +6,7 @@ A request may carry rows of several elements, and an element's rows may go in se
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from beam_openai import tables
+from beam_openai.tokens import as_plain
 
 ERROR = pa.struct(
     [
@@ -106,7 +108,7 @@ class Source:
 
 class TableSource(Source):
     def __init__(self, table: pa.Table, place: Place, inputs: Sequence[str], fields: Sequence[str]) -> None:
-        super().__init__(table.select(list(inputs)), fields, table.nbytes)
+        super().__init__(_plain(table.select(list(inputs))), fields, table.nbytes)
         self._table = table
         self._place = place
 
@@ -118,11 +120,11 @@ class TableSource(Source):
                 answered.append(self._append(rows, part.columns))
                 continue
             bad = sorted(part.failures)
-            failed.append(_with_errors(rows.take(bad), [part.failures[row] for row in bad]))
+            failed.append(_with_errors(_pick(rows, bad), [part.failures[row] for row in bad]))
             if len(bad) < rows.num_rows:
-                good = np.delete(np.arange(rows.num_rows), bad)
+                good = np.delete(np.arange(rows.num_rows), bad).tolist()
                 columns = [column.take(pa.array(good)) for column in part.columns]
-                answered.append(self._append(rows.take(good), columns))
+                answered.append(self._append(_pick(rows, good), columns))
         for tag, pieces in (("answered", answered), ("failed", failed)):
             if pieces:
                 yield Output(tag, pa.concat_tables(pieces), self._place)
@@ -131,6 +133,18 @@ class TableSource(Source):
         for name, column in zip(self._names, columns):
             rows = rows.append_column(name, column)
         return rows
+
+
+def _pick(rows: pa.Table, positions: list[int]) -> pa.Table:
+    try:
+        return rows.take(positions)
+    except pa.ArrowNotImplementedError:  # Arrow cannot take from every type (views), but slice all
+        return pa.concat_tables([rows.slice(position, 1) for position in positions])
+
+
+def _plain(inputs: pa.Table) -> pa.Table:
+    """The same values, those that are written by dictionary or as views written out."""
+    return pa.table({name: as_plain(inputs[name]) for name in inputs.column_names})
 
 
 def _with_errors(rows: pa.Table, failures: list[Failure]) -> pa.Table:
@@ -177,29 +191,30 @@ class RowsSource(Source):
 
 
 def _column(name: str, values: list[Any]) -> tuple[pa.Array, dict[int, str]]:
-    """The values as an array, and why some of them are not in it."""
-    try:
-        return pa.array(values), {}
-    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError, OverflowError, TypeError):
-        pass
-    kinds = Counter(type(value) for value in values if value is not None)
+    """The values as an array, and why some of them are not in it: those that are not what most are, or text where any is."""
+    with contextlib.suppress(pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError, OverflowError, TypeError):
+        column = pa.array(values)
+        # Text among bytes would become bytes.
+        if not (pa.types.is_binary(column.type) and any(isinstance(value, str) for value in values)):
+            return column, {}
+    kinds = Counter(str if isinstance(value, str) else type(value) for value in values if value is not None)
     kind = str if str in kinds else kinds.most_common(1)[0][0]
-    reasons = {}
-    kept = list(values)
+    type_, reasons = None, {}
     for position, value in enumerate(values):
         if value is None:
             continue
         try:
-            if type(value) is not kind:
-                raise TypeError(f"{name} is {type(value).__name__}, where other rows have {kind.__name__}")
-            pa.scalar(value)
+            if not (isinstance(value, str) if kind is str else type(value) is kind):
+                reasons[position] = f"{name} is {type(value).__name__}, where other rows have {kind.__name__}"
+                continue
+            type_ = pa.scalar(value, type=type_).type
         except UnicodeEncodeError:
             reasons[position] = f"{name} holds a lone surrogate, which UTF-8 cannot write"
-        except Exception as error:
-            reasons[position] = str(error) or type(error).__name__
-        if position in reasons:
-            kept[position] = None
-    return pa.array(kept), reasons
+        except (pa.ArrowException, TypeError, OverflowError):
+            # Arrow's own message would repeat the value.
+            reasons[position] = f"{name} is a {kind.__name__} that cannot stand in one column with the other rows'"
+    kept = [None if position in reasons else value for position, value in enumerate(values)]
+    return pa.array(kept, type=type_), reasons
 
 
 @dataclasses.dataclass
@@ -238,7 +253,7 @@ def cut(segments: deque[Segment], rows: int) -> list[Segment]:
 def inputs_of(segments: Sequence[Segment]) -> pa.Table:
     """The input columns of the rows of all segments, one after another."""
     slices = [segment.source.inputs.slice(segment.start, len(segment)) for segment in segments]
-    return slices[0] if len(slices) == 1 else pa.concat_tables(slices, promote_options="permissive")
+    return slices[0] if len(slices) == 1 else pa.concat_tables(slices)
 
 
 def from_table(table: pa.Table, place: Place, inputs: Sequence[str], fields: Sequence[str]) -> Iterator[TableSource]:
@@ -271,8 +286,6 @@ def row_bytes(rows: pa.Table) -> Costs:
     """About how many bytes each row has."""
     total = np.zeros(rows.num_rows)
     for column in rows.columns:
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
         try:
             total += np.asarray(pc.binary_length(column).fill_null(0))
         except pa.ArrowNotImplementedError:

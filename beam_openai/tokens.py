@@ -24,11 +24,22 @@ def byte_lengths(texts: pa.Array) -> Counts:
 
     A list of token ids counts one for each id.
     """
-    if pa.types.is_list(texts.type) or pa.types.is_large_list(texts.type):
-        lengths = pc.list_value_length(texts)
-    else:
-        lengths = pc.binary_length(texts)
+    lengths = pc.list_value_length(texts) if _is_list(texts.type) else pc.binary_length(as_plain(texts))
     return np.asarray(lengths.fill_null(0).cast(pa.int64()))
+
+
+def as_plain(texts: pa.Array) -> pa.Array:
+    """Dictionary-encoded texts, and views, as plain strings, which are all that most of Arrow's functions know."""
+    kind = texts.type
+    if pa.types.is_dictionary(kind):
+        texts = texts.cast(kind.value_type)
+    if pa.types.is_string_view(texts.type):
+        texts = texts.cast(pa.large_string())
+    return pa.nulls(len(texts), pa.string()) if pa.types.is_null(kind) else texts
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 class Estimate:
@@ -44,7 +55,8 @@ class Estimate:
         self._answers = 0
 
     def __call__(self, texts: pa.Array) -> Counts:
-        return np.maximum(1, np.ceil(byte_lengths(texts) * self.ratio)).astype(np.int64)
+        ratio = 1.0 if _is_list(texts.type) else self.ratio
+        return np.maximum(1, np.ceil(byte_lengths(texts) * ratio)).astype(np.int64)
 
     @staticmethod
     def at_least(counts: Counts, lengths: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -69,9 +81,10 @@ class Exact:
         self._encode = encode
 
     def __call__(self, texts: pa.Array) -> Counts:
-        if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
+        if _is_list(texts.type):
             return byte_lengths(texts)
-        rows = texts.fill_null("").to_pylist()
+        # By way of bytes: a row that is not UTF-8 will fail for that reason, and is not to fail the others here.
+        rows = [str(text or b"", "utf-8", "replace") for text in as_plain(texts).cast(pa.large_binary()).to_pylist()]
         return np.asarray([max(1, len(ids)) for ids in self._encode(rows)], dtype=np.int64)
 
     @staticmethod

@@ -1,8 +1,8 @@
 """Runs the benchmarks and prints one table in Markdown: how much better or worse, before how much.
 
-    python -m benchmarks                two cores, 6 GB of disk, a quarter of an hour
-    python -m benchmarks --quick        smaller and shorter, to see whether anything is far off
-    python -m benchmarks --only cpu     one of them; may be given several times
+python -m benchmarks                two cores, 6 GB of disk, a quarter of an hour
+python -m benchmarks --quick        smaller and shorter, to see whether anything is far off
+python -m benchmarks --only cpu     one of them; may be given several times
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.figures import Plan, table
 
-NAMES = ("cpu", "requests", "latency", "memory", "scale", "startup", "server")
+NAMES = ("cpu", "endpoint_overhead", "latency", "memory", "scale", "startup", "server")
 
 
 def main() -> None:

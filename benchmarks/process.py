@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
 import resource
 import statistics
@@ -83,6 +84,7 @@ def in_turns(contestants: dict[str, Callable[[], float]], rounds: int) -> dict[s
 
 def main() -> None:
     module, function = sys.argv[1:]
+    logging.disable(logging.WARNING)  # Beam warns of what it lacks, and of itself
     arguments = json.load(sys.stdin)
     print(json.dumps(getattr(importlib.import_module(module), function)(**arguments)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 import dataclasses
+import itertools
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -12,14 +13,13 @@ from typing import Any, ClassVar, Literal
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pybase64
 
 from beam_openai import buffers
 from beam_openai.call import Answer, Bad, Endpoint, option
 from beam_openai.client import Body, Request
 from beam_openai.errors import BadAnswerError
-from beam_openai.tokens import Counts
+from beam_openai.tokens import Counts, as_plain, byte_lengths
 
 DIMENSIONS = {
     "text-embedding-ada-002": 1536,
@@ -66,12 +66,12 @@ class Embeddings(Endpoint):
     def __post_init__(self) -> None:
         super().__post_init__()
         native = DIMENSIONS.get(self.model)
-        if self.dimensions is not None and not 1 <= self.dimensions <= (native or self.dimensions):
+        if self.dimensions is not None and not _is_between(self.dimensions, 1, native):
             most = f" to {native}, what {self.model} has" if native else " or more"
             raise ValueError(f"dimensions must be 1{most}, not {self.dimensions!r}")
         if self.encoding_format not in ("base64", "float", None):
             raise ValueError(f'encoding_format must be "base64", "float" or None, not {self.encoding_format!r}')
-        if self.max_batch_size is not None and not 1 <= self.max_batch_size <= self.most_rows:
+        if self.max_batch_size is not None and not _is_between(self.max_batch_size, 1, self.most_rows):
             raise ValueError(f"max_batch_size must be 1 to {self.most_rows}, not {self.max_batch_size!r}")
 
     @property
@@ -92,24 +92,19 @@ class Embeddings(Endpoint):
         return 8192 if self.model in DIMENSIONS else None
 
     def invalid(self, rows: pa.Table) -> dict[int, str]:
-        values = rows[self.input]
-        if _is_text(values.type):
-            empty = pc.equal(pc.binary_length(values), 0)
-        elif _is_token_ids(values.type):
-            empty = pc.equal(pc.list_value_length(values), 0)
-        elif pa.types.is_null(values.type):
-            empty = pc.is_null(values)
-        else:
+        values = as_plain(rows[self.input])
+        if not (_is_text(values.type) or _is_token_ids(values.type)):
             return dict.fromkeys(range(len(values)), f"{self.input} is {values.type}, not text")
-        null = np.flatnonzero(values.is_null())
+        empty, null = np.flatnonzero(byte_lengths(values) == 0), np.flatnonzero(values.is_null())
         return {
-            **dict.fromkeys(np.flatnonzero(empty.fill_null(False)).tolist(), f"{self.input} is empty"),
+            **dict.fromkeys(empty.tolist(), f"{self.input} is empty"),
+            **dict.fromkeys(_broken(values), f"{self.input} is not valid UTF-8, or has a null among its token ids"),
             **dict.fromkeys(null.tolist(), f"{self.input} is null"),
         }
 
     def tokens(self, rows: pa.Table, count: Callable[[pa.Array], Counts]) -> Counts:
         values = rows[self.input]
-        if _is_text(values.type) or _is_token_ids(values.type):
+        if _is_text(as_plain(values[:0]).type) or _is_token_ids(values.type):
             return count(values)
         return np.zeros(len(values), dtype=np.int64)
 
@@ -121,8 +116,11 @@ class Embeddings(Endpoint):
         response = _decode(body)
         vectors = [item.embedding for item in _in_order(response.data, rows.num_rows)]
         column, bad = _column(vectors, self.dimensions or DIMENSIONS.get(self.model))
-        usage = response.usage or _Usage()
-        return Answer([column], bad, usage.prompt_tokens)
+        return Answer([column], bad, _prompt_tokens(response.usage))
+
+
+def _is_between(number: object, least: int, most: int | None) -> bool:
+    return isinstance(number, int) and least <= number <= (most or number)
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -130,22 +128,37 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _is_token_ids(kind: pa.DataType) -> bool:
-    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     return bool(is_list and pa.types.is_integer(kind.value_type))
 
 
+def _broken(values: pa.ChunkedArray) -> list[int]:
+    """Rows whose bytes are not what their type says, which Parquet files may hold, or that have holes."""
+    try:
+        values.validate(full=True)
+        if _is_text(values.type) or not any(chunk.flatten().null_count for chunk in values.chunks):
+            return []
+    except pa.ArrowInvalid:
+        pass
+    return [row for row, value in enumerate(values) if not _is_whole(value)]
+
+
+def _is_whole(value: pa.Scalar) -> bool:
+    try:
+        found = value.as_py()
+    except UnicodeDecodeError:
+        return False
+    return not isinstance(found, list) or None not in found
+
+
 class _Item(msgspec.Struct, gc=False):
-    embedding: msgspec.Raw
-    index: int | None = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
+    embedding: msgspec.Raw = msgspec.Raw(b"null")
+    index: Any = None
 
 
 class _Response(msgspec.Struct):
     data: list[_Item]
-    usage: _Usage | None = None
+    usage: Any = None
 
 
 _decoder = msgspec.json.Decoder(_Response)
@@ -154,48 +167,52 @@ _decoder = msgspec.json.Decoder(_Response)
 def _decode(body: Body) -> _Response:
     try:
         return _decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         try:
             # A bare NaN is not JSON, but some servers write it; it is one row's trouble and not the others'.
-            return msgspec.convert(json.loads(bytes(body), parse_constant=lambda name: None), _Floats).items()
+            read = json.loads(bytes(body), parse_constant=lambda name: None, parse_int=float)
+            return _decoder.decode(msgspec.json.encode(read))
         except (ValueError, RecursionError):
             raise BadAnswerError(f"/embeddings: the answer is not a list of vectors: {error}") from error
 
 
-class _FloatItem(msgspec.Struct):
-    embedding: Any
-    index: int | None = None
+def _prompt_tokens(usage: Any) -> int | None:
+    """What was billed, as far as it can be told: whatever else stands there must not cost the answer."""
+    counts = usage if isinstance(usage, dict) else {}
+    numbers = (_integer(counts.get(name)) for name in ("prompt_tokens", "total_tokens"))
+    return next((number for number in numbers if number is not None and number >= 0), None)
 
 
-class _Floats(msgspec.Struct):
-    data: list[_FloatItem]
-    usage: _Usage | None = None
-
-    def items(self) -> _Response:
-        items = [_Item(msgspec.Raw(msgspec.json.encode(item.embedding)), item.index) for item in self.data]
-        return _Response(items, self.usage)
+def _integer(said: object) -> int | None:
+    """12 of 12, 12.0 and "12"."""
+    if isinstance(said, str) and said.isascii() and said.isdigit() and len(said) < 16:
+        return int(said)
+    if isinstance(said, bool) or not isinstance(said, (int, float)) or not abs(said) < 2**53 or said != int(said):
+        return None
+    return int(said)
 
 
 def _in_order(items: list[_Item], rows: int) -> list[_Item]:
     """The items by their indexes, which must be those of the rows; by position, if none has an index."""
-    indexes = [item.index for item in items]
+    indexes = [item.index if type(item.index) is int else _integer(item.index) for item in items]
     if indexes == list(range(rows)):
         return items
     if len(items) != rows:
         raise BadAnswerError(f"/embeddings: {len(items)} vectors for {rows} texts")
-    if not any(index is not None for index in indexes):
+    if all(item.index is None for item in items):
         return items
     if Counter(indexes) != Counter(range(rows)):
         raise BadAnswerError(
             f"/embeddings: the indexes of {rows} vectors are not 0 to {rows - 1}, each once "
             "(a server that numbers none of them right can be asked with max_batch_size=1)"
         )
-    return sorted(items, key=lambda item: item.index or 0)
+    by_index = dict(zip(indexes, items))
+    return [by_index[row] for row in range(rows)]
 
 
 def _column(raws: Sequence[msgspec.Raw], length: int | None) -> tuple[pa.Array, dict[int, Bad]]:
-    """The vectors as one array; without a `length`, that of the first that can be read is right."""
-    size = length or next((len(first) // 4 for first in map(_vector, raws) if first), 1)
+    """The vectors as one array; without a `length`, that of most of the first few that can be read is right."""
+    size = length or _usual_length(raws)
     width, bad = 4 * size, {}
     room, buffer = buffers.lease(len(raws) * width)
     for row, raw in enumerate(raws):
@@ -207,11 +224,19 @@ def _column(raws: Sequence[msgspec.Raw], length: int | None) -> tuple[pa.Array, 
         bad[row] = _misfit(raw, vector, size)
     matrix = np.frombuffer(buffer, dtype="<f4").reshape(len(raws), size)
     # One sum a row finds NaN and infinity, which are rare: only what it finds is looked at number by number.
-    for row in np.flatnonzero(~np.isfinite(matrix.sum(axis=1))).tolist():
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = matrix.sum(axis=1)
+    for row in np.flatnonzero(~np.isfinite(sums)).tolist():
         if not np.isfinite(matrix[row]).all():
             bad[row] = Bad("the vector holds NaN, null or infinity", bytes(raws[row]))
     values = pa.Array.from_buffers(pa.float32(), matrix.size, [None, buffer])
     return pa.FixedSizeListArray.from_arrays(values, size), bad
+
+
+def _usual_length(raws: Sequence[msgspec.Raw]) -> int:
+    readable = (vector for vector in map(_vector, raws) if vector)
+    lengths = Counter(len(vector) // 4 for vector in itertools.islice(readable, 9))
+    return lengths.most_common(1)[0][0] if lengths else 1
 
 
 def _misfit(raw: msgspec.Raw, vector: bytes | None, size: int) -> Bad:
@@ -230,16 +255,19 @@ def _vector(raw: msgspec.Raw) -> bytes | None:
     view = memoryview(raw)
     try:
         if view[0] == 0x22:
-            return _from_base64(view)
+            packed = _from_base64(view)
+            return packed if len(packed) % 4 == 0 else None
         numbers = msgspec.json.decode(raw, type=list[float | None])
-    except (ValueError, msgspec.DecodeError):
+    except (ValueError, RecursionError):
         return None
-    return np.array(numbers, dtype="<f4").tobytes()
+    with np.errstate(over="ignore"):
+        return np.array(numbers, dtype="<f4").tobytes()
 
 
 def _from_base64(quoted: memoryview) -> bytes:
     try:
         return pybase64.b64decode(quoted[1:-1], validate=True)
     except binascii.Error:
-        # Some JSON writers escape the slashes of base64.
-        return pybase64.b64decode(msgspec.json.decode(quoted, type=str), validate=True)
+        # Some JSON writers escape the slashes of base64, and some encoders break it into lines.
+        text = "".join(msgspec.json.decode(quoted, type=str).split())
+        return pybase64.b64decode(text, validate=True)

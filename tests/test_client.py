@@ -1,0 +1,878 @@
+"""One call: over real sockets for what happens on the wire, by `responses` for what a server may say."""
+
+import gzip
+import http.client
+import json
+import os
+import pickle
+import random
+import shutil
+import socket
+import ssl
+import struct
+import subprocess
+import threading
+import time
+import zlib
+
+import pytest
+import requests
+import responses
+import urllib3
+
+from beam_openai import client as client_module
+from beam_openai import errors
+from beam_openai.client import API, Client, Request
+from beam_openai.emulator import Emulator
+
+KEY = 'sk-proj-a/b"c\\d-0123456789'
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch):
+    for name in list(os.environ):
+        if name.startswith(("OPENAI_", "AZURE_")) or name.lower().endswith("_proxy") or "CA_BUNDLE" in name:
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("THE_KEY", KEY)
+
+
+class Wire:
+    """A server that does with each connection what a test says: `act(connection)`, for every request that came in."""
+
+    def __init__(self, act, context=None):
+        self._act, self._context = act, context
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http{'s' if context else ''}://127.0.0.1:{self._listener.getsockname()[1]}/v1"
+        self.requests, self.connections, self.done = [], 0, threading.Event()
+        self._open = []
+
+    def __enter__(self):
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.done.set()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in self._open:
+            connection.close()
+
+    def _accept(self):
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            self._open.append(connection)
+            threading.Thread(target=self._serve, args=[connection], daemon=True).start()
+
+    def _serve(self, connection):
+        try:
+            if self._context:
+                connection = self._context.wrap_socket(connection, server_side=True)
+            reader = connection.makefile("rb")
+            while line := reader.readline():
+                headers = http.client.parse_headers(reader)
+                body = reader.read(int(headers["content-length"] or 0))
+                self.requests.append((line.decode().strip(), dict(headers), body))
+                if self._act(connection) == "close":
+                    reader.close()
+                    connection.close()
+                    return
+        except OSError:
+            pass
+
+    def drip(self, connection, data, pause):
+        for at in range(len(data)):
+            if self.done.wait(pause):
+                return
+            connection.sendall(data[at : at + 1])
+
+
+def sends(*answers):
+    """Each request gets the next answer, the last one for ever; what ends with None closes the connection."""
+    waiting = list(answers)
+
+    def act(connection):
+        answer = waiting.pop(0) if len(waiting) > 1 else waiting[0]
+        connection.sendall(answer if isinstance(answer, bytes) else answer[0])
+        return None if isinstance(answer, bytes) else "close"
+
+    return act
+
+
+def made(url, timeout=10.0, **options):
+    return Client(API(base_url=url, timeout=timeout, **options), 4)
+
+
+def post(client, body=b"{}", path="/embeddings"):
+    return client.send(Request(path, body))
+
+
+def failure(client, **request):
+    with pytest.raises(errors.APIError) as caught:
+        post(client, **request)
+    return caught.value
+
+
+# Where the server is
+
+
+@pytest.mark.parametrize(
+    "base_url, url",
+    [
+        ("https://example.com/v1", "https://example.com/v1/embeddings"),
+        ("https://example.com/v1/", "https://example.com/v1/embeddings"),
+        (" https://example.com/v1 ", "https://example.com/v1/embeddings"),
+        ("http://localhost:8080", "http://localhost:8080/embeddings"),
+        ("http://[::1]:8080/x", "http://[::1]:8080/x/embeddings"),
+        ("https://example.com/v1?api-version=1#frag", "https://example.com/v1/embeddings?api-version=1"),
+        ("https://example.com/v1/?a=b&c", "https://example.com/v1/embeddings?a=b&c"),
+        ("https://example.com/@cf/v1", "https://example.com/@cf/v1/embeddings"),
+    ],
+)
+def test_the_path_follows_the_base_and_its_query_is_kept(base_url, url):
+    assert API(base_url=base_url).url("/embeddings") == url
+
+
+def test_the_base_defaults_to_the_environment_and_then_to_openai(monkeypatch):
+    assert API().url("/models") == "https://api.openai.com/v1/models"
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://here/v2/")
+    assert API().url("/models") == "http://here/v2/models"
+    assert API(base_url="http://there").url("/models") == "http://there/models"
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        "ftp://example.com",
+        "example.com/v1",
+        "http://",
+        "http://[::1",
+        "http://a:port",
+        "http://a:0",
+        "http://a b/v1",
+        "x",
+    ],
+)
+def test_what_is_no_address_is_refused_with_the_value(base_url):
+    with pytest.raises(ValueError, match="base_url") as caught:
+        API(base_url=base_url)
+    assert repr(base_url) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    ["https://me:hunter2@example.com", "https://hunter2@example.com", "https://me:hunter2@a:b", "me:hunter2@a"],
+)
+def test_a_password_in_the_address_is_refused_without_repeating_it(base_url):
+    with pytest.raises(ValueError, match="must not hold") as caught:
+        API(base_url=base_url)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_organization_and_project_default_to_the_environment(monkeypatch):
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj_1")
+    assert (API().organization, API().project) == ("org-1", "proj_1")
+    assert (API(organization="org-2").organization, API(project="proj_2").project) == ("org-2", "proj_2")
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
+def test_a_timeout_that_cannot_be_is_refused(timeout):
+    with pytest.raises(ValueError, match="timeout"):
+        API(timeout=timeout)
+
+
+@pytest.mark.parametrize("headers", [{"X-A": "a\nb"}, {"X-A": "é"}, {"X A": "a"}, {"": "a"}, {"X-A": 1}])
+def test_a_header_that_cannot_be_sent_is_refused_without_its_value(headers):
+    with pytest.raises(ValueError, match="cannot be sent") as caught:
+        API(headers=headers)
+    assert "é" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["Authorization", "api-key", "X-API-Key", "Cookie"])
+def test_a_header_that_holds_a_secret_is_refused(name):
+    with pytest.raises(ValueError, match="key=") as caught:
+        API(headers={name: "hunter2"})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_an_organization_that_cannot_be_sent_is_refused():
+    with pytest.raises(ValueError, match="organization"):
+        API(organization="a\nb")
+
+
+# Where the key is
+
+
+class Vault:
+    """A secret as Beam's are: by duck type."""
+
+    def __init__(self, value=None, place="one"):
+        self._value, self.place = KEY.encode() if value is None else value, place
+
+    def get_secret_bytes(self):
+        if isinstance(self._value, Exception):
+            raise self._value
+        return self._value
+
+    def __repr__(self):
+        return f"Vault({self._value!r})"
+
+
+@pytest.mark.parametrize("content", [KEY, KEY + "\n", f"  {KEY}\r\n"])
+def test_a_key_is_found_in_the_environment_a_file_or_a_secret_and_stripped(content, monkeypatch, tmp_path):
+    monkeypatch.setenv("SOME_KEY", content)
+    (tmp_path / "key").write_text(content)
+    assert API(key="SOME_KEY").find_key() == KEY
+    assert API(key=str(tmp_path / "key")).find_key() == KEY
+    assert API(key=Vault(content.encode())).find_key() == KEY
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert API(key="~/key").find_key() == KEY
+
+
+def test_openai_api_key_is_the_default_and_only_openai_itself_needs_one(monkeypatch):
+    with pytest.raises(errors.AuthenticationError, match="environment variable OPENAI_API_KEY"):
+        API().find_key()
+    assert API(base_url="http://localhost:8080/v1").find_key() is None
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    assert API().find_key() == API(base_url="http://localhost:8080/v1").find_key() == KEY
+
+
+@pytest.mark.parametrize(
+    "key, place",
+    [
+        ("NOT_SET", "environment variable NOT_SET"),
+        ("/nowhere/key.txt", "file /nowhere/key.txt"),
+        (Vault(b" \n"), "Vault"),
+        (Vault(OSError("no route")), "Vault cannot be read: no route"),
+    ],
+)
+def test_a_key_that_is_not_there_is_an_error_that_names_the_place(key, place):
+    with pytest.raises(errors.AuthenticationError, match=place):
+        API(key=key).find_key()
+
+
+@pytest.mark.parametrize(
+    "content", ["hunter2 hunter3", "hunter2\nX-Evil: 1", "hunter2é", "hunter2\x00", "\ufeffhunter2"]
+)
+def test_what_cannot_be_a_key_is_refused_without_repeating_it(content, tmp_path):
+    (tmp_path / "key").write_text(content, encoding="utf-8")
+    with pytest.raises(errors.AuthenticationError, match="special characters") as caught:
+        API(key=str(tmp_path / "key")).find_key()
+    assert "hunter" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["sk-hunter2", "hunter2", "", "Bearer hunter2", b"sk-hunter2", 7, "sk-A/hunter2"])
+def test_a_key_in_place_of_its_place_is_refused_without_repeating_it(key):
+    with pytest.raises(ValueError, match="where the key is") as caught:
+        API(key=key)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_no_form_of_an_address_shows_a_secret(monkeypatch, tmp_path):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    for api in (API(), API(key="THE_KEY"), API(key=Vault())):
+        assert KEY not in repr(api) + str(api) + f"{api}"
+    assert KEY.encode() not in pickle.dumps(API(key="THE_KEY"))
+    assert "key='THE_KEY'" in repr(API(key="THE_KEY")) and "key=<Vault>" in repr(API(key=Vault()))
+
+
+def test_addresses_that_mean_the_same_have_the_same_identity():
+    def again(api):
+        return pickle.loads(pickle.dumps(api))
+
+    for api in (API(), API(key="THE_KEY"), API(key=Vault()), API(headers={"X-A": "1"}, api_version="2")):
+        assert again(api).identity() == api.identity()
+    different = [
+        API(),
+        API(key="THE_KEY"),
+        API(key=Vault()),
+        API(key=Vault(place="two")),
+        API(base_url="http://a"),
+        API(timeout=1),
+        API(api_version="1"),
+        API(headers={"X-A": "1"}),
+    ]
+    assert len({api.identity() for api in different}) == len(different)
+
+
+# What is sent
+
+
+@pytest.fixture
+def wire():
+    with Wire(sends(OK)) as wire:
+        yield wire
+
+
+def sent(wire, **options):
+    client = made(wire.url, **options)
+    post(client, b'{"a":1}')
+    client.close()
+    line, headers, body = wire.requests[-1]
+    assert body == b'{"a":1}' and headers["Content-Length"] == "7" and headers["Content-Type"] == "application/json"
+    return line, {name.lower(): value for name, value in headers.items()}
+
+
+def test_the_key_travels_as_a_bearer_and_the_rest_as_headers(wire):
+    line, headers = sent(wire, key="THE_KEY", organization="org-1", project="proj_1", headers={"X-Mine": "yes"})
+    assert line == "POST /v1/embeddings HTTP/1.1"
+    assert headers["authorization"] == f"Bearer {KEY}" and "api-key" not in headers
+    assert (headers["openai-organization"], headers["openai-project"], headers["x-mine"]) == ("org-1", "proj_1", "yes")
+
+
+def test_without_a_key_no_header_for_one_is_sent(wire):
+    _, headers = sent(wire)
+    assert not {"authorization", "api-key"} & headers.keys()
+
+
+def test_an_azure_address_has_the_version_in_its_query_and_the_key_in_api_key(wire):
+    line, headers = sent(wire, key="THE_KEY", api_version="2024-10-21")
+    assert line == "POST /v1/embeddings?api-version=2024-10-21 HTTP/1.1"
+    assert headers["api-key"] == KEY and "authorization" not in headers
+
+
+def test_a_get_has_no_body(wire):
+    made(wire.url).send(Request("/models", method="GET"))
+    line, headers, body = wire.requests[-1]
+    assert line.startswith("GET ") and body == b"" and "Content-Length" not in headers and "Content-Type" not in headers
+
+
+def test_a_body_of_many_megabytes_arrives_and_comes_back_byte_for_byte():
+    data = random.Random(0).randbytes(5_000_000)
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(data) + data
+    with Wire(sends(answer)) as wire:
+        client, announced = made(wire.url), []
+        for _ in range(3):
+            body = client.send(Request("/x", data), announced.append).body
+            assert wire.requests[-1][2] == data == bytes(body)
+        assert announced == [len(data)] * 3 and wire.connections == 1
+
+
+def test_a_server_that_reads_slowly_may_take_longer_than_a_connection_may(monkeypatch):
+    monkeypatch.setattr(client_module, "_CONNECT_SECONDS", 0.2)
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+
+    def read_late():
+        connection, _ = listener.accept()
+        time.sleep(0.6)
+        left = 8_000_000
+        while left > 0:
+            left -= len(connection.recv(1 << 20))
+        connection.sendall(OK)
+
+    threading.Thread(target=read_late, daemon=True).start()
+    client = made(f"http://127.0.0.1:{listener.getsockname()[1]}")
+    assert post(client, bytes(8_000_000)).status == 200
+    listener.close()
+
+
+# What comes back
+
+
+def plain(body, *headers):
+    lines = ["HTTP/1.1 200 OK", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def chunked(body, size=1000, *headers):
+    pieces = [body[at : at + size] for at in range(0, len(body), size)]
+    lines = ["HTTP/1.1 200 OK", "Transfer-Encoding: chunked", *headers]
+    return (
+        "\r\n".join(lines).encode()
+        + b"\r\n\r\n"
+        + b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+        + b"0\r\n\r\n"
+    )
+
+
+def deflate(body):
+    return zlib.compress(body)
+
+
+TEXT = b"".join(b'{"row":%d}' % row for row in range(60_000))  # compresses well: a chunk in, many out
+GZIP, DEFLATE = "Content-Encoding: gzip", "Content-Encoding: deflate"
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", TEXT[:1000], TEXT], ids=["empty", "small", "medium", "large"])
+@pytest.mark.parametrize(
+    "answer, keeps",
+    [
+        (plain, True),
+        (chunked, True),
+        (lambda body: plain(gzip.compress(body), GZIP), True),
+        (lambda body: plain(deflate(body), DEFLATE), True),
+        (lambda body: chunked(gzip.compress(body), 7, GZIP), True),
+        (lambda body: chunked(body, 1 << 20, f"Content-Length: {len(body) // 2}"), True),
+        (lambda body: (plain(body, "Connection: close"), None), False),
+        (lambda body: (b"HTTP/1.1 200 OK\r\n\r\n" + body, None), False),
+        (lambda body: (b"HTTP/1.0 200 OK\r\n\r\n" + body, None), False),
+        (lambda body: (b"HTTP/1.0 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + gzip.compress(body), None), False),
+        (lambda body: (b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n" + body, None), False),
+        (lambda body: (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n" + body, None), False),
+    ],
+    ids=[
+        "plain",
+        "chunked",
+        "gzip",
+        "deflate",
+        "gzip-chunked",
+        "both",
+        "close",
+        "no-length",
+        "http10",
+        "http10-gzip",
+        "no-number",
+        "negative",
+    ],
+)
+def test_a_body_is_read_whole_however_it_is_sent_and_its_connection_kept_if_it_can_be(answer, keeps, body):
+    with Wire(sends(answer(body))) as wire:
+        client = made(wire.url)
+        for _ in range(2):
+            lengths = []
+            assert bytes(client.send(Request("/x", b"{}"), lengths.append).body) == body
+            assert len(lengths) == 1 and 0 <= lengths[0] <= len(body) + 100
+        assert wire.connections == (1 if keeps else 2)
+
+
+def test_a_length_that_no_memory_could_hold_is_not_believed():
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999\r\n\r\n{}"
+    with Wire(sends((answer, None))) as wire:
+        lengths = []
+        with pytest.raises(errors.APIConnectionError):
+            made(wire.url).send(Request("/x", b"{}"), lengths.append)
+        assert lengths == [0]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        plain(TEXT)[:-1],
+        plain(b"{}")[:-1],
+        chunked(TEXT)[:-100],
+        chunked(b"{}")[:-5],
+        plain(gzip.compress(TEXT), GZIP)[:-10],
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}",
+        b"garbage\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
+        b"",
+    ],
+    ids=[
+        "short",
+        "short-small",
+        "short-chunks",
+        "no-last-chunk",
+        "short-gzip",
+        "two-lengths",
+        "no-size",
+        "no-http",
+        "many",
+        "long",
+        "none",
+    ],
+)
+def test_an_answer_that_is_cut_off_or_is_not_http_is_a_connection_error_and_the_next_call_connects_anew(answer):
+    with Wire(sends((answer, None), OK)) as wire:
+        client = made(wire.url)
+        error = failure(client)
+        assert type(error) is errors.APIConnectionError and error.reached
+        assert "POST /embeddings: no answer from 127.0.0.1:" in str(error)
+        assert post(client).body == b"{}" and wire.connections == 2
+
+
+def test_a_body_that_is_not_compressed_as_it_says_is_a_connection_error():
+    with Wire(sends(plain(b"this is no gzip", GZIP), OK)) as wire:
+        client = made(wire.url)
+        assert type(failure(client)) is errors.APIConnectionError
+        assert post(client).body == b"{}"
+
+
+def test_before_body_is_called_before_the_body_is_read_and_its_error_closes_the_connection():
+    with Wire(sends(plain(TEXT))) as wire:
+        client = made(wire.url)
+
+        def refuse(length):
+            raise MemoryError(length)
+
+        with pytest.raises(MemoryError, match=str(len(TEXT))):
+            client.send(Request("/x", b"{}"), refuse)
+        assert bytes(post(client).body) == TEXT and wire.connections == 2
+
+
+def test_many_calls_use_one_connection_also_after_errors_with_a_body():
+    with Emulator() as server:
+        client = made(server.base_url)
+        before = server.ledger()["connections"]
+        server.inject({"status": 500, "body": {"error": {"message": "x"}}}, times=5)
+        for _ in range(5):
+            assert isinstance(failure(client), errors.InternalServerError)
+        for _ in range(20):
+            client.send(Request("/models", method="GET"))
+        assert server.ledger()["connections"] - before == 3  # ours, the injection's, the ledger's
+
+
+@pytest.mark.parametrize(
+    "fault, kind",
+    [
+        ("reset", errors.APIConnectionError),
+        ("reset_after", errors.APIConnectionError),
+        ("short_body", errors.APIConnectionError),
+        ("server_error", errors.InternalServerError),
+        ("bad_gateway", errors.InternalServerError),
+        ("gateway_timeout", errors.InternalServerError),
+        ("empty_520", errors.InternalServerError),
+        ("unavailable", errors.InternalServerError),
+        ("rate_limit", errors.RateLimitError),
+        ("rate_limit_ms", errors.RateLimitError),
+        ("rate_limit_message", errors.RateLimitError),
+        ("insufficient_quota", errors.QuotaExceededError),
+    ],
+)
+def test_each_fault_of_a_server_is_its_error_and_the_next_call_works(emulator, fault, kind):
+    body = json.dumps({"model": "text-embedding-3-small", "input": ["a"] * 50}).encode()
+    emulator.inject(fault)
+    client = made(emulator.base_url)
+    assert type(failure(client, body=body)) is kind
+    assert post(client, body).status == 200
+
+
+@pytest.fixture(scope="module")
+def emulator():
+    with Emulator() as emulator:
+        yield emulator
+
+
+def test_a_200_with_an_error_in_it_is_told_by_error_in(emulator):
+    emulator.inject("error_200")
+    body = b'{"model":"text-embedding-3-small","input":"a"}'
+    client, request = made(emulator.base_url), Request("/embeddings", body)
+    response = client.send(request)
+    assert isinstance(client.error_in(response, request), errors.InternalServerError)
+
+
+# What goes wrong on the way
+
+
+def reset(connection):
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    return "close"
+
+
+def reset_in_the_body(connection):
+    connection.sendall(plain(TEXT)[:50_000])
+    return reset(connection)
+
+
+@pytest.mark.parametrize("act", [reset, reset_in_the_body, lambda connection: "close"])
+def test_a_reset_is_a_connection_error(act):
+    with Wire(act) as wire:
+        error = failure(made(wire.url))
+        assert type(error) is errors.APIConnectionError and error.reached and error.action == "wait"
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+@pytest.mark.parametrize("url", [f"http://127.0.0.1:{free_port()}", "http://no-such-host.invalid"])
+def test_a_server_that_is_not_there_was_not_reached(url):
+    error = failure(made(url))
+    assert isinstance(error, errors.APIConnectionError) and not error.reached and "object at" not in str(error)
+
+
+def test_a_host_whose_name_cannot_be_is_a_matter_of_configuration():
+    assert isinstance(failure(made(f"http://{'a' * 64}.com")), errors.ConfigurationError)
+
+
+def bounded(client, most):
+    began = time.monotonic()
+    error = failure(client)
+    assert isinstance(error, errors.APITimeoutError) and error.reached
+    assert time.monotonic() - began < most
+
+
+def test_a_server_that_never_answers_is_a_timeout():
+    with Wire(lambda connection: None) as wire:
+        bounded(made(wire.url, timeout=0.3), most=5)
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n", b"HTTP/1.0 200 OK\r\n\r\n"])
+def test_a_stall_in_the_body_is_a_timeout(head):
+    with Wire(lambda connection: connection.sendall(head + b"{")) as wire:
+        bounded(made(wire.url, timeout=0.3), most=5)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\nConnection: close\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\nContent-Encoding: gzip\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\n\r\n",
+    ],
+)
+def test_a_body_that_drips_is_a_timeout_although_something_always_comes(head):
+    data = gzip.compress(random.Random(0).randbytes(900)) if b"gzip" in head else bytes(1000)
+    with Wire(lambda connection: connection.sendall(head) or wire.drip(connection, data, 0.05)) as wire:
+        bounded(made(wire.url, timeout=0.5), most=10)  # whole, it would take 50 s
+
+
+def test_what_is_left_of_one_answer_s_time_is_not_the_next_one_s():
+    def act(connection):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n{}")
+        time.sleep(0.4)
+        connection.sendall(b"  ")
+
+    with Wire(act) as wire:
+        client = made(wire.url, timeout=0.7)
+        for _ in range(3):
+            assert post(client).body == b"{}  "
+        assert wire.connections == 1
+
+
+def test_closing_ends_a_blocked_call_at_once_and_no_other_begins():
+    for head in (b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", b"HTTP/1.0 200 OK\r\n\r\n"):
+        with Wire(lambda connection, head=head: connection.sendall(head)) as wire:
+            client, caught = made(wire.url, timeout=60), []
+            thread = threading.Thread(target=lambda client=client, caught=caught: caught.append(outcome(client)))
+            thread.start()
+            while not wire.requests:
+                time.sleep(0.01)
+            time.sleep(0.05)
+            client.close()
+            thread.join(10)
+            assert not thread.is_alive()
+            assert isinstance(caught[0], errors.APIConnectionError) or caught[0].body == b""  # HTTP/1.0: that is an end
+            assert "closed" in str(failure(client)) and len(wire.requests) == 1
+
+
+def outcome(client):
+    try:
+        return post(client)
+    except errors.APIError as error:
+        return error
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    if not shutil.which("openssl"):
+        pytest.skip("needs openssl")
+    folder = tmp_path_factory.mktemp("certificate")
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -keyout key.pem -out cert.pem"
+    extension = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    if subprocess.run([*command.split(), *extension], cwd=folder, capture_output=True, check=False).returncode:
+        pytest.skip("needs an openssl with -addext")
+    return folder
+
+
+def tls(certificate, act):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
+    return Wire(act, context)
+
+
+def test_a_certificate_that_is_not_valid_stops_the_job(certificate):
+    with tls(certificate, sends(OK)) as wire:
+        error = failure(made(wire.url))
+        assert isinstance(error, errors.ConfigurationError) and "certificate of 127.0.0.1" in str(error)
+        assert not wire.requests
+
+
+def test_a_certificate_of_one_s_own_is_trusted_where_the_environment_says_so(certificate, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate / "cert.pem"))
+    with tls(certificate, sends(plain(TEXT))) as wire:
+        client = made(wire.url)
+        for _ in range(3):
+            assert bytes(post(client).body) == TEXT
+        assert wire.connections == 1
+
+
+def test_a_blocked_call_over_tls_ends_when_the_client_is_closed(certificate, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate / "cert.pem"))
+    with tls(certificate, lambda connection: None) as wire:
+        client, caught = made(wire.url, timeout=60), []
+        thread = threading.Thread(target=lambda: caught.append(outcome(client)))
+        thread.start()
+        while not wire.requests:
+            time.sleep(0.01)
+        client.close()
+        thread.join(10)
+        assert isinstance(caught[0], errors.APIConnectionError)
+
+
+def test_https_asked_of_a_server_without_it_was_not_reached():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def refuse():
+            connection, _ = listener.accept()
+            connection.recv(100)
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        threading.Thread(target=refuse, daemon=True).start()
+        error = failure(made(f"https://127.0.0.1:{listener.getsockname()[1]}"))
+    assert isinstance(error, errors.APIConnectionError) and not error.reached
+
+
+# Redirects and proxies
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize(
+    "location", ["{other}/v1/embeddings", "http://me:pw@elsewhere:1/x", "/login", "http://[::1", None]
+)
+def test_no_redirect_is_followed_and_no_key_goes_to_another_host(status, location):
+    with Wire(sends(OK)) as other:
+        headers = f"Location: {location.format(other=other.url)}\r\n" if location else ""
+        answer = f"HTTP/1.1 {status} Moved\r\n{headers}Content-Length: 0\r\n\r\n".encode()
+        with Wire(sends(answer)) as wire:
+            error = failure(made(wire.url, key="THE_KEY"))
+        assert isinstance(error, errors.NotFoundError) and "set base_url" in str(error) and "pw" not in str(error)
+        assert not other.connections
+
+
+def test_a_proxy_of_the_environment_is_used_and_can_be_closed_under_a_call(monkeypatch):
+    with Wire(sends(OK)) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.setenv("NO_PROXY", "localhost,127.0.0.1")
+        monkeypatch.setenv("no_proxy", "localhost,127.0.0.1")
+        assert post(made("http://far.invalid/v1")).body == b"{}"
+        assert proxy.requests[0][0] == "POST http://far.invalid/v1/embeddings HTTP/1.1"
+        with Wire(sends(OK)) as near:
+            assert post(made(near.url)).body == b"{}"
+            assert len(near.requests) == len(proxy.requests) == 1
+    with Wire(lambda connection: None) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        client, caught = made("http://far.invalid/v1", timeout=60), []
+        thread = threading.Thread(target=lambda: caught.append(outcome(client)))
+        thread.start()
+        while not proxy.requests:
+            time.sleep(0.01)
+        client.close()
+        thread.join(10)
+        assert isinstance(caught[0], errors.APIConnectionError)
+
+
+def test_a_proxy_that_is_not_there_was_not_reached_and_its_password_is_not_shown(monkeypatch):
+    monkeypatch.setenv("http_proxy", f"http://me:hunter2@127.0.0.1:{free_port()}")
+    error = failure(made("http://far.invalid/v1"))
+    assert isinstance(error, errors.APIConnectionError) and not error.reached and "hunter2" not in str(error)
+
+
+# The key in what is echoed
+
+
+def echoes(key):
+    yield key
+    yield json.dumps(key)[1:-1]
+    yield json.dumps(key)[1:-1].replace("/", "\\/")
+
+
+def everything(error):
+    return repr((error.args, vars(error)))
+
+
+@pytest.mark.parametrize("echo", list(echoes(KEY)))
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"error":{"message":"Incorrect key %s","code":"%s","type":"%s","param":"%s"}}',
+        "<html>%s %s %s %s</html>",
+        "%s%s%s%s",
+        '{"error":{"message":"' + "x" * 490 + ' %s %s %s %s"}}',
+        "x" * 3990 + " %s %s %s %s",
+    ],
+)
+@pytest.mark.parametrize("status", [400, 401, 500])
+def test_a_key_that_is_echoed_is_taken_out_of_the_error(echo, body, status):
+    with responses.RequestsMock() as mock:
+        header = {"x-request-id": KEY, "x-echo": f"Bearer {KEY}"}
+        mock.post("http://a/v1/embeddings", body=body.replace("%s", echo), status=status, headers=header)
+        error = failure(made("http://a/v1", key="THE_KEY"))
+    assert "0123456789" not in everything(error) and "sk-proj" not in everything(error)
+    assert "***" in error.headers["x-echo"]
+
+
+def test_a_key_written_in_json_s_own_way_is_taken_out_too():
+    odd = "".join(f"\\u{ord(letter):04x}" for letter in KEY)
+    with responses.RequestsMock() as mock:
+        mock.post("http://a/v1/embeddings", body=f'{{"error":{{"message":"{odd}"}}}}', status=401)
+        assert "0123456789" not in everything(failure(made("http://a/v1", key="THE_KEY")))
+
+
+def test_an_error_found_later_can_be_scrubbed_too():
+    error = errors.BadAnswerError(f"bad {KEY}", raw=json.dumps({"headers": KEY}).encode())
+    assert "0123456789" not in everything(made("http://a", key="THE_KEY").scrubbed(error))
+
+
+# What `responses` says
+
+
+@responses.activate
+def test_headers_are_in_lower_case_and_the_status_is_kept():
+    responses.post("http://a/v1/embeddings", body="{}", status=201, headers={"X-RateLimit-Limit-Requests": "3"})
+    response = post(made("http://a/v1"))
+    assert (response.status, response.body) == (201, b"{}")
+    assert response.headers["x-ratelimit-limit-requests"] == "3" and response.seconds >= 0
+
+
+@responses.activate
+@pytest.mark.parametrize(
+    "raised", [requests.ConnectionError("x"), requests.ReadTimeout("x"), OSError("x"), ssl.SSLError("x")]
+)
+def test_what_the_transport_raises_is_a_connection_error(raised):
+    responses.post("http://a/v1/embeddings", body=raised)
+    assert isinstance(failure(made("http://a/v1")), errors.APIConnectionError)
+
+
+def families(kind):
+    return {kind, *(found for sub in kind.__subclasses__() for found in families(sub))}
+
+
+STOPS = {
+    "InvalidURL", "InvalidProxyURL", "InvalidSchema", "MissingSchema",
+    "LocationValueError", "LocationParseError", "URLSchemeUnknown", "ProxySchemeUnknown",
+}  # fmt: skip
+LATE = {
+    "Timeout", "ConnectTimeout", "ReadTimeout", "TimeoutError", "ReadTimeoutError", "ConnectTimeoutError",
+    "NewConnectionError", "NameResolutionError",  # timeouts by their ancestry; they always come wrapped
+}  # fmt: skip
+BROKEN = {
+    "BodyNotHttplibCompatible", "ChunkedEncodingError", "ClosedPoolError", "ConnectionError", "ContentDecodingError",
+    "DecodeError", "EmptyPoolError", "FullPoolError", "HTTPError", "HeaderParsingError",
+    "HostChangedError", "IncompleteRead", "InvalidChunkLength", "InvalidHeader", "InvalidJSONError", "JSONDecodeError",
+    "MaxRetryError", "PoolError", "ProtocolError", "ProxyError",
+    "ProxySchemeUnsupported", "RequestError", "RequestException", "ResponseError",
+    "ResponseNotChunked", "RetryError", "SSLError", "StreamConsumedError", "TimeoutStateError", "TooManyRedirects",
+    "URLRequired", "UnrewindableBodyError",
+}  # fmt: skip
+
+
+def test_every_exception_of_requests_and_urllib3_is_one_that_was_thought_of():
+    found = families(requests.RequestException) | families(urllib3.exceptions.HTTPError)
+    found = {kind for kind in found if kind.__module__.startswith(("requests.", "urllib3."))}
+    found = {kind for kind in found if not issubclass(kind, Warning)}
+    assert {kind.__name__ for kind in found} <= STOPS | LATE | BROKEN
+    for kind in found:
+
+        class Plain(kind):
+            def __init__(self):
+                self.args = ("words",)
+
+            def __str__(self):
+                return "words"
+
+        made = client_module._from_transport(Plain(), "POST /x", "http://a/v1")
+        name = kind.__name__
+        stops, late = errors.ConfigurationError, errors.APITimeoutError
+        assert type(made) is (stops if name in STOPS else late if name in LATE else errors.APIConnectionError), kind
+        assert "words" in str(made)
