@@ -6,8 +6,8 @@
       _Call._hand_out     each batch goes to the process's pool, which waits for quota and for a place in flight
     _Batch.send           in a thread of the pool: build the request, send it once, read the answer
     _Batch.receive        in the same thread, its place in flight given up:
-      _Batch._answered      columns back to the elements that the rows came from, or
-      _Batch._recover       wait, split, fail the rows, stop the job
+      _Batch._read          columns back to the elements that the rows came from; or an error, which may stop the job, or
+      _Batch._recover       wait, split, fail the rows
     Bundle.finished       what is done, with its own timestamp, window and pane
     _Call.finish_bundle   sends and hands out the rest
 

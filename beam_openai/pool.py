@@ -133,20 +133,27 @@ class Pool:
             starting = 0
             task, grant = taken
             task.send(grant)
-            with self._changed:
-                self._in_flight -= 1
-                if self._idle:
-                    self._changed.notify()
+            # The first success, or what stops the job, is to be known before another request goes out.
+            proved = self.proved
+            if proved:
+                self._land()
             task.receive()
+            if not proved:
+                self._land()
+
+    def _land(self) -> None:
+        with self._changed:
+            self._in_flight -= 1
+            if self._idle:
+                self._changed.notify()
 
     def _take(self, starting: int) -> tuple[Task, Grant] | None:
         with self._changed:
             self._starting -= starting
             while not self._closed:
                 now = self._clock()
-                wait = self._until_next(now)
-                ready = bool(self._fresh) or self._is_due(now)
-                self._note_refused(ready and 0 < wait < float("inf"), now)
+                wait, refused = self._until_next(now)
+                self._note_refused(refused, now)
                 if wait <= 0:
                     self._in_flight += 1
                     task = heapq.heappop(self._later)[2] if self._is_due(now) else self._fresh.popleft()
@@ -156,15 +163,20 @@ class Pool:
                 self._sleep(now, wait)
             return None
 
-    def _until_next(self, now: float) -> float:
-        """Seconds until the next task may be sent; infinite if only a change can bring one."""
+    def _until_next(self, now: float) -> tuple[float, bool]:
+        """Seconds until the next task may be sent, infinite if only a change can bring one; whether the limiter is why."""
         if self._in_flight >= (self._size if self.proved else 1):
-            return float("inf")
+            return float("inf"), False
         due = self._later[0][0] - now if self._later else float("inf")
         if due <= 0:
-            return self._limiter.wait(self._later[0][2].tokens, now)
-        # One that is due goes first, and may pass where a larger one does not.
-        return min(due, self._limiter.wait(self._fresh[0].tokens, now)) if self._fresh else due
+            task = self._later[0][2]
+        elif self._fresh and (self.proved or not self._later):
+            task = self._fresh[0]
+        else:
+            # Before the first success, what failed goes first: it tells whether the others should be sent at all.
+            return due, False
+        wait = self._limiter.wait(task.tokens, now)
+        return min(wait, due) if due > 0 else wait, wait > 0
 
     def _is_due(self, now: float) -> bool:
         return bool(self._later) and self._later[0][0] <= now

@@ -14,6 +14,7 @@ import platform
 import sys
 import tempfile
 import time
+import traceback
 from importlib import metadata
 from pathlib import Path
 
@@ -22,22 +23,29 @@ from benchmarks.figures import Plan, table
 NAMES = ("cpu", "endpoint_overhead", "latency", "memory", "scale", "startup", "server")
 
 
-def main() -> None:
+def main() -> int:
+    """Returns the exit status: 1 if a benchmark could not be run. A goal that is not met stands in the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Prints one table, in Markdown.")
     parser.add_argument("--quick", action="store_true", help="smaller and shorter, a few minutes in all")
     parser.add_argument("--only", action="append", choices=NAMES, metavar="NAME", help=f"one of {', '.join(NAMES)}")
     parser.add_argument("--folder", help="where to keep data meanwhile (default: the system's folder for that)")
     chosen = parser.parse_args()
-    found = []
+    found, failed = [], False
     with tempfile.TemporaryDirectory(prefix="benchmarks-", dir=chosen.folder) as folder:
         plan = Plan(Path(folder), chosen.quick)
         for name in chosen.only or NAMES:
             began = time.monotonic()
             print(f"{name} ...", file=sys.stderr, end="", flush=True)
-            found += importlib.import_module(f"benchmarks.{name}").figures(plan)
+            try:
+                found += importlib.import_module(f"benchmarks.{name}").figures(plan)
+            except Exception:
+                # What the others found, in minutes, is still to be shown.
+                failed = True
+                traceback.print_exc()
             print(f" {time.monotonic() - began:.0f} s", file=sys.stderr)
     print(table(found))
     print(f"\n{_setting()}{' A quick run.' if chosen.quick else ''}")
+    return int(failed)
 
 
 def _setting() -> str:
@@ -46,4 +54,4 @@ def _setting() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -18,7 +18,7 @@ _FEW = 500
 
 
 def figures(plan: Plan) -> Iterator[Figure]:
-    count = plan.either(10_000, 4_000)
+    count = plan.either(6_000, 3_000)
     with Emulator(vectors="cheap", models={MODEL: 8}) as server:
         cost = partial(apart, micros_of_a_request, base_url=server.base_url, count=count)
         turns = {

@@ -20,7 +20,7 @@ import requests
 import responses
 import urllib3
 
-from beam_openai import client as client_module
+from beam_openai.client import http as client_module
 from beam_openai import errors
 from beam_openai.client import API, Client, Request
 from beam_openai.emulator import Emulator

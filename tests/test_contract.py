@@ -176,7 +176,6 @@ def test_one_bad_row_fails_alone_and_no_row_is_lost(case, emulator):
 def test_what_comes_out_is_of_the_kind_that_came_in(case, emulator, kind):
     rows = [{"id": n, **case.row(n)} for n in range(6)]
     rows[3].update(case.null_row)
-    named = typing.NamedTuple("Named", [(name, Any) for name in rows[0]])
     make = {
         "table": lambda row: pa.Table.from_pylist([row]),
         "dict": dict,
@@ -212,6 +211,4 @@ def test_process_and_both_outputs_have_type_hints(case, emulator):
     typed = p | "Tables" >> beam.Create([pa.Table.from_pylist([case.row(0)])]) | "Typed" >> case.make(emulator)
     other = p | "Dicts" >> beam.Create([case.row(0)]) | "Other" >> case.make(emulator)
     assert (typed.answered.element_type, typed.failed.element_type) == (pa.Table, pa.Table)
-    assert (other.answered.element_type, other.failed.element_type) == (Any, Any) or "Any" in str(
-        other.answered.element_type
-    )
+    assert "Any" in str(other.answered.element_type) and "Any" in str(other.failed.element_type)

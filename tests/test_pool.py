@@ -475,3 +475,61 @@ def test_nothing_is_lost_in_a_crowd_with_a_quota():
         pool.submit(task, random.choice([None, 0.0, 0.01]))
     done(*tasks)
     pool.close()
+
+
+def test_until_the_first_success_nothing_follows_before_it_is_known_what_the_last_one_came_to():
+    pool = Pool(4, Limiter(Quota(), time.monotonic()), time.monotonic)
+    sent, decided = [], threading.Event()
+
+    class Probe:
+        tokens = 1.0
+
+        def __init__(self, number):
+            self.owner = self.number = number
+
+        def send(self, grant):
+            sent.append(self.number)
+
+        def receive(self):
+            assert decided.wait(PATIENCE)
+            for owner in range(10):
+                pool.cancel(owner)
+
+    for number in range(10):
+        pool.submit(Probe(number))
+    while not sent:
+        time.sleep(0.001)
+    time.sleep(0.05)
+    decided.set()
+    pool.close()
+    assert sent == [0]
+
+
+def test_until_the_first_success_what_failed_goes_before_what_was_never_tried():
+    pool = Pool(4, Limiter(Quota(), time.monotonic()), time.monotonic)
+    sent, finished = [], threading.Event()
+
+    class Unlucky:
+        owner, tokens = "it", 1.0
+
+        def __init__(self, number):
+            self.number = number
+
+        def send(self, grant):
+            sent.append(self.number)
+
+        def receive(self):
+            if len(sent) < 4:
+                pool.submit(self, 0.02)
+                return
+            pool.prove()
+            if len(sent) == 8:
+                finished.set()
+
+    for number in range(5):
+        pool.submit(Unlucky(number))
+    assert finished.wait(PATIENCE)
+    pool.close()
+    assert sent[:4] == [0, 0, 0, 0]
+    assert sorted(sent[4:]) == [1, 2, 3, 4]
+    assert pool.throttled == 0

@@ -220,6 +220,12 @@ def test_null_empty_and_unusable_values_fail_alone_and_cost_nothing(emulator):
     assert outcome.counter("rows_failed") == 12 and outcome.counter("rows_answered") == 3
 
 
+def test_bytes_beside_text_fail_alone(emulator):
+    outcome = run([{"text": "good"}, {"text": b"bytes"}], embeddings(emulator))
+    assert [row["text"] for row in outcome.rows()] == ["good"]
+    assert outcome.rows("failed")[0]["error"]["message"] == "text is bytes, where other rows have str"
+
+
 @pytest.mark.parametrize(
     "values",
     [[1, 2**70, True], [b"a", b"b"], [["a"], [1]], [{"a": 1}, {"a": "x"}], [..., ...], [None, None], [[1], ["b"]]],
