@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from beam_openai.call import Endpoint
 
 _HELD_BYTES = 64 << 20
+_GATHERED_BYTES = 4 << 20
 _HAND_OUT_ROWS = 1024
 _HAND_OUT_BYTES = 4 << 20
 
@@ -42,7 +43,10 @@ class Bundle:
         self._changed = threading.Condition()
         self._rows: list[Any] = []
         self._places: list[Place] = []
+        self._gathered_bytes = 0
         self._packing: deque[Segment] = deque()
+        self._packing_rows = 0
+        self._packing_share = 0.0
         self._batches = 0
         self._held = 0
         self._partial: dict[Source, None] = {}
@@ -63,7 +67,9 @@ class Bundle:
             return
         self._rows.append(element)
         self._places.append(place)
-        if len(self._rows) >= self.learned.rows(self.endpoint.batch_size):
+        self._gathered_bytes += sources.input_length(element, self.endpoint.inputs)
+        is_full = len(self._rows) >= self.learned.rows(self.endpoint.batch_size)
+        if is_full or self._gathered_bytes >= _GATHERED_BYTES:
             yield from self._take_in(self._gathered())
 
     def flush(self) -> Iterator[list[Segment]]:
@@ -75,6 +81,7 @@ class Bundle:
     def _gathered(self) -> Source:
         rows, self._rows = self._rows, []
         places, self._places = self._places, []
+        self._gathered_bytes = 0
         return sources.RowsSource(rows, places, self.endpoint.inputs, self.endpoint.outputs)
 
     def _take_in(self, source: Source) -> Iterator[list[Segment]]:
@@ -97,6 +104,8 @@ class Bundle:
             # The inputs of one request are of one type.
             yield from self._pack(everything=True)
         self._packing += good
+        self._packing_rows += sum(map(len, good))
+        self._packing_share += sum(float(self._shares(segment.costs).sum()) for segment in good)
         yield from self._pack(everything=False)
 
     def _too_long(self, rows: pa.Table, tokens: Any) -> dict[int, str]:
@@ -117,15 +126,19 @@ class Bundle:
 
     def _pack(self, everything: bool) -> Iterator[list[Segment]]:
         """Batches out of what waits; the last one may stay, to be filled up by the next element's rows."""
-        if not self._packing:
-            return
         most_rows = self.learned.rows(self.endpoint.batch_size)
+        is_little = self._packing_rows < most_rows and self._packing_share <= 1 and self._held <= _HELD_BYTES
+        if not self._packing or (is_little and not everything):
+            return
         costs = np.concatenate([segment.costs for segment in self._packing])
-        pieces = spans(self._shares(costs), most_rows, 1.0)
+        shares = self._shares(costs)
+        pieces = spans(shares, most_rows, 1.0)
         last_rows = pieces[-1][1] - pieces[-1][0]
         # Where much is held, nothing may wait for an element that will not come in before something is handed out.
         if not everything and last_rows < most_rows and self._held <= _HELD_BYTES:
             pieces.pop()
+        packed = pieces[-1][1] if pieces else 0
+        self._packing_rows, self._packing_share = len(costs) - packed, float(shares[packed:].sum())
         for start, stop in pieces:
             with self._changed:
                 self._batches += 1

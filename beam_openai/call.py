@@ -330,9 +330,6 @@ class _Batch:
         except Exception as error:
             self._outcome = error
         self._observe(grant, time.monotonic() - now)
-        if not self._service.pool.proved:
-            # In flight still: nothing else is sent before it is known whether anything can work.
-            self._read()
 
     def _reserve(self, length: int) -> None:
         """Waits until there is memory for an answer of so many bytes, and its columns."""
@@ -429,7 +426,7 @@ class _Batch:
             "message": f"{self._endpoint.path}: {why.message}",
             "request_id": response.headers.get("x-request-id"),
             "attempts": self._attempts,
-            "raw": why.raw[:RAW_BYTES].decode("utf-8", "replace"),
+            "raw": self._service.client.scrub(why.raw)[:RAW_BYTES].decode("utf-8", "replace"),
         }
 
     def _recover(self, error: errors.APIError) -> None:

@@ -96,11 +96,18 @@ class InternalServerError(APIError):
 
 
 class RequestTooLargeError(APIError):
-    """Attribute `most`: the number of items (`counts` "rows") or tokens that the server says it takes; None if unsaid."""
+    """More than one request may hold.
+
+    Attributes:
+      counts: what there was too much of.
+      most: how many of it the server takes; None where it does not say.
+      had: how many tokens the request had, by the server's count; None where it does not say.
+    """
 
     action = "split"
     counts: Literal["rows", "tokens", "bytes"] = "rows"
     most: int | None = None
+    had: int | None = None
 
 
 class BadRequestError(APIError):
@@ -168,6 +175,8 @@ def from_response(status: int, headers: Mapping[str, str], body: bytes, where: s
     )
     if isinstance(error, RequestTooLargeError):
         error.counts, error.most = _allowance(told)
+        if had := re.search(r"requested (\d+)", told.message.lower().replace(",", "")):
+            error.had = int(had.group(1))
     should_retry = headers.get("x-should-retry")
     if should_retry == "false" and error.action == "wait":
         error.action = "fail"

@@ -153,7 +153,7 @@ class Learned:
             self.most_bytes = min(self.most_bytes, max(1.0, size / 2))
         elif error.most and tokens <= error.most:
             # It was packed to fit: the estimate is what is wrong.
-            self.count.learn(tokens, 1.2 * error.most)
+            self.count.raise_to(tokens, error.had or 1.2 * error.most)
         else:
             self.most_tokens = min(self.most_tokens, max(1.0, error.most or tokens / 2))
 

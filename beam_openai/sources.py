@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -280,6 +280,12 @@ def _no_column(name: str, there: Sequence[str] | Mapping[str, None]) -> str:
 
 def _column_exists(name: str) -> str:
     return f"the rows have a column {name!r} already: name the added one with output="
+
+
+def input_length(row: Any, inputs: Sequence[str]) -> int:
+    """About how many bytes a row that is no table has in what is read of it."""
+    values = tables.as_dict(row)
+    return sum(len(value) for name in inputs if isinstance(value := values.get(name), Sized))
 
 
 def row_bytes(rows: pa.Table) -> Costs:

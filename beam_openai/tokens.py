@@ -73,6 +73,11 @@ class Estimate:
             correction = min(4.0, max(0.25, used / estimated))
             self.ratio = min(2.0, max(0.02, self.ratio * (1 + weight * (correction - 1))))
 
+    def raise_to(self, estimated: float, counted: float) -> None:
+        """Takes in that a server counted so many tokens in what was estimated at fewer, and refused them for it."""
+        with self._lock:
+            self.ratio = min(2.0, self.ratio * max(1.0, counted / max(1.0, estimated)))
+
 
 class Exact:
     """Counts by tiktoken; there is nothing to learn."""
@@ -90,6 +95,9 @@ class Exact:
     @staticmethod
     def at_least(counts: Counts, lengths: NDArray[np.float64]) -> NDArray[np.float64]:
         return counts.astype(np.float64)
+
+    def raise_to(self, estimated: float, counted: float) -> None:
+        pass
 
     def learn(self, estimated: float, used: float) -> None:
         pass

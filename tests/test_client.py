@@ -20,9 +20,9 @@ import requests
 import responses
 import urllib3
 
-from beam_openai.client import http as client_module
 from beam_openai import errors
 from beam_openai.client import API, Client, Request
+from beam_openai.client import http as client_module
 from beam_openai.emulator import Emulator
 
 KEY = 'sk-proj-a/b"c\\d-0123456789'

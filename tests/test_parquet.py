@@ -552,7 +552,7 @@ def test_packed_text_is_read_and_a_truncated_one_is_an_error(tmp_path, suffix):
     path.write_bytes(pack(halves[0]) + pack(halves[1]))
     assert [row["i"] for row in rows_of(read(str(path)))] == list(range(20_000))
     path.write_bytes(pack(halves[0])[:-200])
-    with pytest.raises(ValueError, match="a.jsonl"):
+    with pytest.raises(ValueError, match=r"a\.jsonl"):
         read(str(path))
     (tmp_path / f"b.csv{suffix}").write_bytes(pack(b"a,b\n1,x\n"))
     assert rows_of(read(f"{tmp_path}/b.csv{suffix}")) == [{"a": 1, "b": "x"}]
@@ -669,7 +669,7 @@ def test_an_unbounded_collection_is_refused(tmp_path):
 
 def test_a_directory_that_cannot_be_made_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(NotADirectoryError, match="file/out cannot be written: .*file is not"):
+    with pytest.raises(NotADirectoryError, match=r"file/out cannot be written: .*file is not"):
         pipeline() | beam.Create([ints(1)]) | WriteTables(f"{tmp_path}/file/out")
     with pytest.raises(OSError, match="/proc/out cannot be written"):
         write("/proc/out", [ints(1)])

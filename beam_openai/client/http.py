@@ -110,7 +110,7 @@ class Client:
     def error_in(self, response: Response, request: Request) -> errors.APIError:
         """The error that an answer's body holds; also a 2xx answer's."""
         # Scrubbed before it is cut to length too: half a key would not be found.
-        body, where = self._scrub(bytes(response.body)), f"{request.method} {request.path}"
+        body, where = self.scrub(bytes(response.body)), f"{request.method} {request.path}"
         return self.scrubbed(errors.from_response(response.status, response.headers, body, where))
 
     def close(self) -> None:
@@ -143,13 +143,14 @@ class Client:
 
     def scrubbed(self, error: errors.APIError) -> errors.APIError:
         """The same error, the key taken out of what the server or a library echoed."""
-        error.args = tuple(self._scrub(value) for value in error.args)
-        error.headers = {name: self._scrub(value) for name, value in error.headers.items()}
+        error.args = tuple(self.scrub(value) for value in error.args)
+        error.headers = {name: self.scrub(value) for name, value in error.headers.items()}
         for name in ("code", "type", "param", "detail", "request_id", "raw"):
-            setattr(error, name, self._scrub(getattr(error, name)))
+            setattr(error, name, self.scrub(getattr(error, name)))
         return error
 
-    def _scrub(self, value: Any) -> Any:
+    def scrub(self, value: Any) -> Any:
+        """Text or bytes without the key."""
         for form in _forms(self._key):
             if isinstance(value, str):
                 value = value.replace(form, "***")

@@ -6,6 +6,7 @@ and the input, which differs from run to run.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, deque
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
@@ -43,10 +44,8 @@ class Seen:
         if self.size > _ABBREVIATED:
             body = {"abbreviated": body}
         else:
-            try:
+            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
                 body = msgspec.json.decode(self.body)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                pass
         names = ("method", "path", "headers", "size", "at", "status", "fault")
         return {**{name: getattr(self, name) for name in names}, "body": body}
 

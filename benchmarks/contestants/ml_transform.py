@@ -19,7 +19,9 @@ def run(base_url: str, source: str, target: str, batch_size: int | None) -> None
     clear(target)
     os.environ["OPENAI_BASE_URL"] = base_url
     # It puts vectors in the place of texts, so it gets a copy of them to keep the texts.
-    embeddings = _Sized(MODEL, ["embedding"], max_batch_size=batch_size)
+    embeddings = _Sized(MODEL, ["embedding"])
+    # Not as an argument: in Beam 2.77 the base class's constructor sets it back to None, and requests have 20 rows.
+    embeddings.max_batch_size = batch_size
     with beam.Pipeline(RUNNER) as pipeline:
         rows = pipeline | beam.io.ReadFromParquet(f"{source}/*.parquet")
         copied = rows | beam.Map(lambda row: {**row, "embedding": row["text"]})
