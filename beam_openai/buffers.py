@@ -12,11 +12,12 @@ import threading
 
 import pyarrow as pa
 
-_KEPT_BYTES = 64 << 20
+_KEPT_BYTES = 32 << 20
+_SMALL_BYTES = 64 << 10
 
 
 class _Kept:
-    """Buffers that are free, 64 MiB of them at most."""
+    """Buffers that are free, 32 MiB of them at most."""
 
     def __init__(self) -> None:
         # Reentrant: a lease may end, by garbage collection, while this thread takes another.
@@ -68,6 +69,9 @@ def lease(size: int) -> tuple[memoryview, pa.Buffer]:
 
     Its memory serves again when nothing refers to the Arrow buffer any more. Its first content is arbitrary.
     """
+    if size < _SMALL_BYTES:
+        small = bytearray(size)
+        return memoryview(small), pa.py_buffer(small)
     lease = _Lease(size)
     address = pa.py_buffer(lease.bytes).address
     return memoryview(lease.bytes)[:size], pa.foreign_buffer(address, size, base=lease)

@@ -293,7 +293,8 @@ def row_bytes(rows: pa.Table) -> Costs:
     total = np.zeros(rows.num_rows)
     for column in rows.columns:
         try:
-            total += np.asarray(pc.binary_length(column).fill_null(0))
+            lengths = pc.binary_length(column)
+            total += (lengths.fill_null(0) if lengths.null_count else lengths).to_numpy()
         except pa.ArrowNotImplementedError:
             total += column.nbytes / max(1, rows.num_rows)
     return total

@@ -25,7 +25,9 @@ def byte_lengths(texts: pa.Array) -> Counts:
     A list of token ids counts one for each id.
     """
     lengths = pc.list_value_length(texts) if _is_list(texts.type) else pc.binary_length(as_plain(texts))
-    return np.asarray(lengths.fill_null(0).cast(pa.int64()))
+    if lengths.null_count:
+        lengths = lengths.fill_null(0)
+    return lengths.to_numpy().astype(np.int64)
 
 
 def as_plain(texts: pa.Array) -> pa.Array:

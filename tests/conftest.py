@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import itertools
+import logging
 import os
 import shutil
 import threading
@@ -29,6 +30,11 @@ PRISM = os.environ.get("PRISM_BIN") or shutil.which("prism")
 needs_prism = pytest.mark.skipif(not PRISM, reason="no Prism binary: set PRISM_BIN or put prism on the PATH")
 QUICK = Retry(attempts=4, max_wait=0.05)
 """Waits hardly at all where the server does not say how long."""
+
+
+def pytest_unconfigure() -> None:
+    # Beam ends its job servers, and says so, when what pytest captured logs with is closed.
+    logging.raiseExceptions = False
 
 
 # Servers

@@ -22,6 +22,8 @@ from beam_openai import tables
 
 pytestmark = pytest.mark.usefixtures("clean")
 
+TestStream.__test__ = False  # it is no test
+
 
 class Named(NamedTuple):
     id: int

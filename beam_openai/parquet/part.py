@@ -19,6 +19,9 @@ from beam_openai.parquet.widen import common_schema, without_fixed_size
 # A table of a few rows costs kilobytes beside its buffers.
 _SMALL_TABLES = 256
 _VECTOR_TYPES = ("FLOAT", "DOUBLE")
+# Arrow's allocator keeps what threads free, and a long run would hold 50 MB more than a short one. Giving it back costs
+# as much as writing the rows, so it is done seldom.
+_FLUSHES_TO_RELEASE = 16
 # Levels above 1 were measured to save 7 % of a text's bytes for 20 % more time.
 _ZSTD_LEVEL = 1
 
@@ -41,6 +44,7 @@ class Part:
         self._small: list[pa.Table] = []
         self._held_bytes = 0
         self._file: _File | None = None
+        self._flushes = 0
 
     def add(self, table: pa.Table) -> bool:
         """Takes the table, unless its schema and the part's have none in common.
@@ -96,6 +100,9 @@ class Part:
         groups = max(1, self._held_bytes // self._row_group_bytes)
         self._held_bytes = 0
         self._file.write(pa.concat_tables(held), groups)
+        self._flushes += 1
+        if not self._flushes % _FLUSHES_TO_RELEASE:
+            pa.default_memory_pool().release_unused()
 
 
 def _compact(table: pa.Table) -> pa.Table:

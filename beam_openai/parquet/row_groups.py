@@ -12,10 +12,10 @@ from beam_openai.parquet import files
 from beam_openai.parquet.files import Piece
 
 # A piece is what one worker reads at a stretch, and what is read again after a crash.
-_PIECE_ROWS = 8192
+_PIECE_ROWS = 16_384
 _PIECE_BYTES = 128 << 20
 # Parquet has no way to begin in the middle of a row group: k parts decode it (k + 1) / 2 times.
-_MAX_PARTS = 8
+_MAX_PARTS = 4
 # Dictionary pages can make a row group of a few MB gigabytes of strings: decode little at once.
 # Larger steps were measured to be no faster.
 _STEP_ROWS = 256

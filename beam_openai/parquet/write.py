@@ -63,7 +63,7 @@ class WriteTables(beam.PTransform):
     directory: str
     _: dataclasses.KW_ONLY
     overwrite: bool = False
-    row_group_bytes: int = 32 << 20
+    row_group_bytes: int = 16 << 20
     part_bytes: int = 1 << 30
 
     def __post_init__(self) -> None:
