@@ -64,7 +64,7 @@ def test_no_more_than_32_mib_are_kept(kept):
     assert len({buffer.address for _, buffer in leases}) == 6
     del leases
     gc.collect()
-    assert 0 < sum(map(len, kept._free)) <= 64 << 20
+    assert 0 < sum(map(len, kept._free)) <= 32 << 20
 
 
 @given(st.lists(st.integers(0, 1 << 16), max_size=30), st.randoms())
