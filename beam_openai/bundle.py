@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _HELD_BYTES = 64 << 20
 _GATHERED_BYTES = 4 << 20
+# At least so many rows tell together whether a field is missing, or of the wrong type, in all of them or in some.
+_GATHERED_ROWS = 64
 _HAND_OUT_ROWS = 1024
 _HAND_OUT_BYTES = 4 << 20
 
@@ -68,7 +70,7 @@ class Bundle:
         self._rows.append(element)
         self._places.append(place)
         self._gathered_bytes += sources.input_length(element, self.endpoint.inputs)
-        is_full = len(self._rows) >= self.learned.rows(self.endpoint.batch_size)
+        is_full = len(self._rows) >= max(_GATHERED_ROWS, self.learned.rows(self.endpoint.batch_size))
         if is_full or self._gathered_bytes >= _GATHERED_BYTES:
             yield from self._take_in(self._gathered())
 
@@ -199,7 +201,7 @@ class Bundle:
         columns: list[pa.Array],
         failures: Mapping[int, sources.Failure],
     ) -> int:
-        """The columns of a batch's rows, those of bad rows not looked at; returns how many bytes are kept."""
+        """Gives each element its rows' columns (values of failed rows are ignored); returns the bytes now held."""
         offset, size = 0, 0
         for segment in segments:
             rows = len(segment)

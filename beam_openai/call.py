@@ -5,13 +5,13 @@
       Bundle.add          rows that no request could carry fail here; the others are packed into batches
       _Call._hand_out     each batch goes to the process's pool, which waits for quota and for a place in flight
     _Batch.send           in a thread of the pool: build the request, send it once, read the answer
-    _Batch.receive        in the same thread, its place in flight given up:
+    _Batch.receive        in the same thread, its place in flight given up (after the first success):
       _Batch._read          columns back to the elements that the rows came from; or an error, which may stop the job, or
       _Batch._recover       wait, split, fail the rows
     Bundle.finished       what is done, with its own timestamp, window and pane
     _Call.finish_bundle   sends and hands out the rest
 
-The methods stand in this order. bundle.py keeps account of a bundle's elements; service.py holds what lives as long as
+bundle.py keeps account of a bundle's elements; service.py holds what lives as long as
 the process: pool, connections, limiter, and what was learned of the server.
 """
 
@@ -107,8 +107,9 @@ class Endpoint(beam.PTransform):
       model: the model's name, as the server knows it.
       api: where the server is, and where its key is.
       retry: how often and how long to try.
-      quota: a ceiling for this process, beside what the server's headers say.
-      concurrency: requests in flight at most, for the whole process.
+      quota: a ceiling for this model in each worker process, beside what the server's headers say.
+      concurrency: requests in flight at most, for all transforms of a process with the same api, model and quota; of
+        several such, the largest counts.
       journal: reserved for a folder that keeps answers for a re-run; not supported by this version, so it must be None.
       params: sent verbatim in every request's body: what the server knows and this library does not.
 
@@ -311,11 +312,17 @@ class _Batch:
         self._attempts = 0
         self._began = 0.0
         self._memory = 0
-        self._outcome: Response | Exception | None = None
+        self._outcome: Response | BaseException | None = None
 
     def send(self, grant: Grant) -> None:
         """One attempt; its outcome is kept for `receive`."""
         self._outcome, self._memory = None, 0
+        try:
+            self._attempt(grant)
+        except BaseException as error:
+            self._outcome = error
+
+    def _attempt(self, grant: Grant) -> None:
         if self._bundle.is_stopped or not self._bundle.fits(self._segments):
             self._service.limiter.cancel(grant)
             self._divide()
@@ -327,7 +334,7 @@ class _Batch:
             self._inputs = sources.inputs_of(self._segments)
             self._request = self._endpoint.request(self._inputs)
             self._outcome = self._service.client.send(self._request, self._reserve)
-        except Exception as error:
+        except errors.APIError as error:
             self._outcome = error
         self._observe(grant, time.monotonic() - now)
 
@@ -343,7 +350,8 @@ class _Batch:
         if isinstance(outcome, Response | errors.APIError) and outcome.headers:
             self._service.reached = True
             self._service.limiter.observe(grant, outcome.headers, time.monotonic())
-        if isinstance(outcome, errors.APIError):
+        if isinstance(outcome, errors.APIError) and (outcome.status is not None or not outcome.reached):
+            # Refused, or never arrived. What was cut off may have been billed, and stays counted.
             self._service.limiter.settle(grant, 0)
         self._grant = grant
 
@@ -354,10 +362,10 @@ class _Batch:
             if isinstance(self._outcome, errors.APIError) and not self._bundle.is_stopped:
                 self._recover(self._outcome)
         except BaseException as error:
-            self._service.stop(error)
+            self._service.stop(error, self._bundle.learned)
 
     def _read(self) -> None:
-        """Leaves of the outcome an error that one of several things can be done about, or nothing."""
+        """Decodes the answer; what is left in `_outcome` is an error that something can be done about, or None."""
         try:
             if isinstance(self._outcome, Response):
                 self._outcome = self._answered(self._outcome)
@@ -367,7 +375,7 @@ class _Batch:
                 raise self._outcome
         except BaseException as error:
             self._outcome = None
-            self._service.stop(error)
+            self._service.stop(error, self._bundle.learned)
         finally:
             memory, self._memory = self._memory, 0
             self._service.memory.release(memory)
@@ -379,7 +387,7 @@ class _Batch:
         except errors.BadAnswerError as error:
             if errors.is_error(response.body):
                 return self._service.client.error_in(response, self._request)
-            error.raw = bytes(response.body[:RAW_BYTES])
+            error.raw = self._raw(response.body)
             error.status, error.request_id = response.status, response.headers.get("x-request-id")
             return self._service.client.scrubbed(error)
         self._learn(answer)
@@ -426,8 +434,13 @@ class _Batch:
             "message": f"{self._endpoint.path}: {why.message}",
             "request_id": response.headers.get("x-request-id"),
             "attempts": self._attempts,
-            "raw": self._service.client.scrub(why.raw)[:RAW_BYTES].decode("utf-8", "replace"),
+            "raw": self._raw(why.raw).decode("utf-8", "replace"),
         }
+
+    def _raw(self, body: Body) -> bytes:
+        # Scrubbed before it is cut: half a key would not be found.
+        scrubbed: bytes = self._service.client.scrub(bytes(body))
+        return scrubbed[:RAW_BYTES]
 
     def _recover(self, error: errors.APIError) -> None:
         """One of three: see the table in errors.py."""
@@ -445,10 +458,14 @@ class _Batch:
             most = f"Retry(max_wait={self._endpoint.retry.max_wait:g})"
             error.args = (f"{error}. The server asks to wait {asked:.0f} s, longer than {most}",)
             error.action = "stop"
-        options = self._endpoint.options().keys() - {"model"}
-        if isinstance(error, (errors.BadRequestError, errors.ConfigurationError)):
+        if isinstance(error, (errors.BadRequestError, errors.ConfigurationError)) and error.status in (400, 422):
+            if self._bundle.learned.answered:
+                # With these options rows were answered: it is the row that does not go with them.
+                error.action = "split"
+                return error
+            options = self._endpoint.options().keys() - {"model"}
             words = set(re.findall(r"\w+", error.detail))
-            named = [name for name in options if name == error.param]
+            named = [error.param] if error.param in options else []
             named += [name for name in self._endpoint.advice if name in options and name in words]
             if named:
                 hint = self._endpoint.advice.get(named[0], f"check the option {named[0]!r}")
@@ -459,7 +476,7 @@ class _Batch:
         return retry_after(error.headers, error.detail, time.time())
 
     def _try_again(self, error: errors.APIError) -> None:
-        """Waits, holding no thread, and stands before all that was never sent; or gives up."""
+        """Queues the batch again, to go after the wait and before what was never sent; or gives up."""
         retry = self._endpoint.retry
         wait = retry.wait(self._attempts, time.monotonic() - self._began, self._asked(error))
         if wait is not None:

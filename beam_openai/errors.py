@@ -44,9 +44,11 @@ class APIError(Exception):
       request_id: the server's `x-request-id`.
       headers: the answer's headers, names in lower case.
       raw: the body, where it may have been paid for.
+      reached: False where there was not even a connection to the server.
     """
 
     action: Action = "fail"
+    reached: bool = True
 
     def __init__(
         self,
@@ -73,10 +75,9 @@ class APIError(Exception):
 
 
 class APIConnectionError(APIError):
-    """No usable answer came; `reached` is False where not even a connection did."""
+    """No usable answer came."""
 
     action = "wait"
-    reached: bool = True
 
 
 class APITimeoutError(APIConnectionError):

@@ -93,6 +93,17 @@ class Pool:
                 self.proved = True
                 self._changed.notify_all()
 
+    def unprove(self) -> None:
+        """Back to one request until the next success."""
+        with self._changed:
+            self.proved = False
+
+    def widen(self, size: int) -> None:
+        """At least so many requests may be in flight."""
+        with self._changed:
+            self._size = max(self._size, size)
+            self._changed.notify_all()
+
     def cancel(self, owner: object) -> None:
         """Drops what the owner has queued; what is in flight goes on."""
         with self._changed:

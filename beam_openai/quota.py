@@ -3,7 +3,7 @@
 Three things decide when a request of c tokens may be sent, and the longest wait counts:
 
     the user's ceiling   in every window of 60 s at most `limit`, and evenly: a send of c is followed by c * 60 / limit
-                         seconds in which nothing is sent
+                         seconds in which nothing is sent, less what the send was late, one second at most
     the server's bucket  as its last x-ratelimit headers told it, less what was sent since; it refills at
                          (limit - remaining) / reset, up to the limit, and has to hold c
     a pause              what a 429 asked for
@@ -26,7 +26,9 @@ _FORGOTTEN = float("-inf")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Quota:
-    """A ceiling of the user's own for each worker process, beside what the server's headers say, which is always obeyed.
+    """A ceiling of the user's own, for a model in each worker process.
+
+    What the server's headers say is obeyed beside it.
 
     Attributes:
       requests_per_minute: requests in any 60 seconds; None for no ceiling. Retries count.
@@ -205,7 +207,8 @@ class _Bucket:
             self._refill = (limit - remaining) / reset if reset and remaining < limit else limit / _WINDOW
         # What was sent since is on its way, and not in what remains.
         self._level, self._at = remaining - (self._sent - sent), now
-        self._empty_until = now + (reset or 0.0) if remaining == 0 else now
+        # Not for a day on the word of a header: after a minute a request goes out, and its 429 says how it is.
+        self._empty_until = now + min(reset or 0.0, _WINDOW) if remaining == 0 else now
 
     def wait(self, cost: float, now: float) -> float:
         wait = self._empty_until - now

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 EXHAUSTED_IN_A_ROW = 10
 """So many requests in a row that spent their attempts, without one success between them, mean that the server is down."""
 
+_CONNECTIONS = 64
+"""Connections that are kept open between requests; more are made where more requests are in flight."""
+
 _MEMORY = 32 << 20
 """Bytes of answers, read or decoded and not handed out yet, that a service holds."""
 
@@ -33,16 +36,18 @@ _MEMORY = 32 << 20
 class Running(Protocol):
     """A bundle."""
 
+    learned: Learned
+
     def stop(self, error: BaseException) -> None: ...
 
     def hurry(self) -> None: ...
 
 
 class Service:
-    """See the module. All methods may be called by any thread."""
+    """All methods may be called by any thread."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self.client = Client(endpoint.api, endpoint.concurrency)
+        self.client = Client(endpoint.api, max(_CONNECTIONS, endpoint.concurrency))
         self.limiter = Limiter(endpoint.quota, time.monotonic())
         self.pool = Pool(endpoint.concurrency, self.limiter, time.monotonic)
         self.memory = Memory(_MEMORY, self._hurry)
@@ -88,13 +93,17 @@ class Service:
             f"{EXHAUSTED_IN_A_ROW} requests in a row spent their attempts and none succeeded between them; the last: {error}"
         )
 
-    def stop(self, error: BaseException) -> None:
-        """Stops every bundle: what stops a job holds for all its rows."""
+    def stop(self, error: BaseException, learned: Learned | None = None) -> None:
+        """Stops every bundle: what stops a job holds for all its rows.
+
+        An option that the server does not know is no other transform's trouble: only bundles with this `learned` stop.
+        """
         with self._lock:
             bundles = list(self._bundles)
-        self.pool.proved = False
+        self.pool.unprove()
         for bundle in bundles:
-            bundle.stop(error)
+            if learned is bundle.learned or not isinstance(error, errors.ConfigurationError):
+                bundle.stop(error)
 
     def _hurry(self) -> None:
         with self._lock:
@@ -218,12 +227,13 @@ def acquire(endpoint: Endpoint) -> Service:
     Raises:
       AuthenticationError: the key is not where it should be.
     """
-    key = (endpoint.api.identity(), endpoint.model, endpoint.quota, endpoint.concurrency)
+    key = (endpoint.api.identity(), endpoint.model, endpoint.quota)
     with _services_lock:
         if key not in _services:
             _services[key] = _Shared(Service(endpoint))
         shared = _services[key]
         shared.users += 1
+        shared.service.pool.widen(endpoint.concurrency)
         return shared.service
 
 
@@ -238,7 +248,9 @@ def release(service: Service) -> None:
             return
         del _services[key]
     service.close()
-    _ended.update(service.totals)
+    with _services_lock:
+        _ended.update(service.totals)
+        _ended["throttled"] += service.pool.throttled  # type: ignore[assignment]
 
 
 _ended: Counter[str] = Counter()

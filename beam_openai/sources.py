@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence, Sized
 from typing import Any, NamedTuple
@@ -35,6 +36,7 @@ ERROR = pa.struct(
 """Why a row failed: the column `error` of the failed rows."""
 
 _SLICE_ROWS = 8192
+_LARGE_PART = 64
 _SLICE_BYTES = 8 << 20
 
 Costs = NDArray[np.float64]
@@ -114,7 +116,7 @@ class TableSource(Source):
 
     def outputs(self, parts: Sequence[Part]) -> Iterator[Output]:
         answered, failed = [], []
-        for part in parts:
+        for part in _merged(parts):
             rows = self._table.slice(part.start, part.stop - part.start)
             if not part.failures:
                 answered.append(self._append(rows, part.columns))
@@ -135,6 +137,27 @@ class TableSource(Source):
         return rows
 
 
+def _merged(parts: Sequence[Part]) -> Iterator[Part]:
+    """Small neighbours without failures as one: a slice and a chunk for each row would cost the next step dear."""
+    for _, run in itertools.groupby(_neighbours(parts), key=lambda numbered: numbered[0]):
+        alike = [part for _, part in run]
+        if len(alike) == 1 or alike[-1].stop - alike[0].start >= _LARGE_PART * len(alike):
+            yield from alike  # many vectors are not copied for this
+            continue
+        columns = [pa.concat_arrays(chunks) for chunks in zip(*(part.columns for part in alike))]
+        yield Part(alike[0].start, alike[-1].stop, columns, {})
+
+
+def _neighbours(parts: Sequence[Part]) -> Iterator[tuple[int, Part]]:
+    """Each part with the number of its run; one with failures is a run of its own."""
+    number, before = 0, None
+    for part in parts:
+        if before is None or before.failures or part.failures or before.stop != part.start:
+            number += 1
+        yield number, part
+        before = part
+
+
 def _pick(rows: pa.Table, positions: list[int]) -> pa.Table:
     try:
         return rows.take(positions)
@@ -148,10 +171,7 @@ def _plain(inputs: pa.Table) -> pa.Table:
 
 
 def _with_errors(rows: pa.Table, failures: list[Failure]) -> pa.Table:
-    errors = pa.array(failures, type=ERROR)
-    at = rows.schema.get_field_index("error")
-    # Rows that failed in an earlier run carry its error, and give it up for this one's.
-    return rows.append_column("error", errors) if at < 0 else rows.set_column(at, "error", errors)
+    return rows.append_column("error", pa.array(failures, type=ERROR))
 
 
 class RowsSource(Source):
@@ -172,10 +192,12 @@ class RowsSource(Source):
         for name in fields:
             if any(name in row for row in dicts):
                 raise ValueError(_column_exists(name))
+        if any("error" in row and not _is_failure(row["error"]) for row in dicts):
+            raise ValueError(_column_exists("error"))
         inputs_table = pa.table(columns)
         super().__init__(inputs_table, fields, inputs_table.nbytes)
         self.invalid = invalid
-        self._rows = rows
+        self._rows = [_without_error(row) for row in rows]
         self._places = places
 
     def outputs(self, parts: Sequence[Part]) -> Iterator[Output]:
@@ -188,6 +210,17 @@ class RowsSource(Source):
                 else:
                     values = [column[position] for column in columns]
                     yield Output("answered", tables.extend(row, dict(zip(self._names, values))), place)
+
+
+def _is_failure(value: Any) -> bool:
+    return value is None or (isinstance(value, Mapping) and value.keys() == set(ERROR.names))
+
+
+def _without_error(row: Any) -> Any:
+    """A row that failed in an earlier run, without its error; one of a fixed type has to keep the field."""
+    if isinstance(row, Mapping) and "error" in row:
+        return {name: value for name, value in row.items() if name != "error"}
+    return row
 
 
 def _column(name: str, values: list[Any]) -> tuple[pa.Array, dict[int, str]]:
@@ -265,7 +298,10 @@ def from_table(table: pa.Table, place: Place, inputs: Sequence[str], fields: Seq
     for name in inputs:
         if name not in table.column_names:
             raise ValueError(_no_column(name, table.column_names))
-    for name in fields:
+    if "error" in table.column_names and table.schema.field("error").type.equals(ERROR):
+        # Rows that failed in an earlier run: tried again, they give up its error.
+        table = table.drop_columns(["error"])
+    for name in (*fields, "error"):
         if name in table.column_names:
             raise ValueError(_column_exists(name))
     row_bytes = max(1, table.nbytes // max(1, table.num_rows))
@@ -279,7 +315,8 @@ def _no_column(name: str, there: Sequence[str] | Mapping[str, None]) -> str:
 
 
 def _column_exists(name: str) -> str:
-    return f"the rows have a column {name!r} already: name the added one with output="
+    hint = "the failed rows need it: rename yours" if name == "error" else "name the added one with output="
+    return f"the rows have a column {name!r} already: {hint}"
 
 
 def input_length(row: Any, inputs: Sequence[str]) -> int:

@@ -233,13 +233,18 @@ class _Job:
         sys.stderr.flush()
         os._exit(1)
 
-    def _print_summary(self, last_line: str, stream: Any = None) -> float:
+    def _print_summary(self, last_line: str, stream: Any = None) -> bool:
+        """Whether rows failed."""
         counts: Mapping[str, float] = self._counts()
         if self._result is not None and not self._error:
             counts = _metrics(self._result, self._namespace)
-        print(progress.summary(counts, progress.now() - self._began), file=stream or sys.stdout)
+        seconds = progress.now() - self._began
+        if counts or not self._remote:
+            print(progress.summary(counts, seconds), file=stream or sys.stdout)
+        else:
+            print(f"done in {seconds:,.1f} s; this runner gives no counts", file=stream or sys.stdout)
         print(last_line, file=stream or sys.stdout)
-        return counts.get("rows_failed", 0)
+        return bool(counts.get("rows_failed", 0) if counts else _has_parts(self._failed))
 
     def _clean_up(self) -> None:
         """Takes away the temporary files of a run that did not end well."""
@@ -294,6 +299,12 @@ def _one_line(error: BaseException) -> str:
     return " ".join(text.split())
 
 
+def _has_parts(directory: str) -> bool:
+    from apache_beam.io.filesystems import FileSystems
+
+    return any(match.metadata_list for match in FileSystems.match([FileSystems.join(directory, "part-*.parquet")]))
+
+
 def _reasons(directory: str, most: int = 5) -> list[str]:
     """The commonest reasons of failed rows, as far as they can be read from here."""
     import pyarrow.parquet as pq
@@ -302,8 +313,10 @@ def _reasons(directory: str, most: int = 5) -> list[str]:
     try:
         for name in sorted(os.listdir(directory)):
             if name.startswith("part-"):
-                errors = pq.read_table(os.path.join(directory, name), columns=["error"])["error"]
-                counts.update((error["kind"], _shortened(error["message"])) for error in errors.to_pylist())
+                # Not the whole struct: its `raw` may be large.
+                rows = pq.read_table(os.path.join(directory, name), columns=["error.kind", "error.message"])
+                errors = rows["error"].to_pylist()
+                counts.update((error["kind"], _shortened(error["message"])) for error in errors)
     except OSError:
         return []
     return [f"{count:,} {kind}: {message}" for (kind, message), count in counts.most_common(most)]
