@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 import time
 from collections import deque
@@ -113,13 +114,15 @@ class Bundle:
     def _too_long(self, rows: pa.Table, tokens: Any) -> dict[int, str]:
         """Rows that the model or the quota could never take. An estimate alone refuses nothing for the model's sake."""
         reasons = {}
-        most, largest = self.endpoint.most_input_tokens, self.service.limiter.largest
+        most, largest = self.endpoint.most_input_tokens, self.endpoint.quota.tokens_per_minute
         if most is not None:
             surely = self.learned.count.at_least(tokens, sources.row_bytes(rows))
             for row in np.flatnonzero(surely > most):
                 reasons[int(row)] = f"longer than the {most} tokens that {self.endpoint.model} takes"
         if largest is not None:
-            for row in np.flatnonzero(tokens > largest):
+            # An estimate may be wrong by half; what is not surely too much is sent when the minute is free.
+            surely = tokens / 2 if isinstance(self.learned.count, Estimate) else tokens
+            for row in np.flatnonzero(surely > largest):
                 reasons[int(row)] = (
                     f"about {tokens[row]:.0f} tokens, more than the {largest:.0f} a minute that the quota allows: "
                     "shorten it, or raise the quota"
@@ -179,9 +182,13 @@ class Bundle:
         """A batch's rows in batches that the server is known to take; in halves, where it should have taken them all."""
         costs = self.costs(segments)
         pieces = spans(self._shares(costs), self.learned.rows(self.endpoint.batch_size), 1.0)
-        middle = len(costs) // 2
+        if len(pieces) == 1:
+            rows = len(costs)
+            # At a power of two, and three at once: so k bad rows of n never take more than 2k(log2(n/k) + 1) requests.
+            edges = range(rows + 1) if rows <= 3 else (0, 2 ** round(math.log2(rows / 2)), rows)
+            pieces = list(itertools.pairwise(edges))
         rest = deque(segments)
-        for start, stop in pieces if len(pieces) > 1 else [(0, middle), (middle, len(costs))]:
+        for start, stop in pieces:
             yield sources.cut(rest, stop - start)
 
     def added(self) -> None:

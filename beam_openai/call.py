@@ -144,8 +144,11 @@ class Endpoint(beam.PTransform):
             raise ValueError(f"concurrency must be at least 1, not {self.concurrency!r}")
         if self.journal is not None:
             raise ValueError("journal is not supported by this version")
-        if not isinstance(self.params, Mapping):
-            raise ValueError(f"params must be a dict, not {self.params!r}")
+        for name, kind in (("api", API), ("retry", Retry), ("quota", Quota), ("params", Mapping)):
+            if not isinstance(getattr(self, name), kind):
+                raise ValueError(f"{name} must be a {kind.__name__}, not a {type(getattr(self, name)).__name__}")
+        if getattr(self, "output", None) == "error":
+            raise ValueError("a column named 'error' is what failed rows have: name the output otherwise")
 
     # What an endpoint says of itself. Pure: no Beam, no HTTP, no threads, no time.
 
@@ -301,7 +304,7 @@ class _Windows(tuple):  # type: ignore[type-arg]
 class _Batch:
     """The rows of one request, and its attempts: a task of the pool."""
 
-    def __init__(self, bundle: Bundle, segments: list[Segment]) -> None:
+    def __init__(self, bundle: Bundle, segments: list[Segment], attempts: int = 0) -> None:
         self.owner = bundle
         self._bundle = bundle
         self.tokens = float(sum(segment.costs[:, 0].sum() for segment in segments))
@@ -309,7 +312,8 @@ class _Batch:
         self._rows = sum(len(segment) for segment in segments)
         self._endpoint = bundle.endpoint
         self._service = bundle.service
-        self._attempts = 0
+        self._attempts = attempts
+        self._is_new = True
         self._began = 0.0
         self._memory = 0
         self._outcome: Response | BaseException | None = None
@@ -345,8 +349,8 @@ class _Batch:
 
     def _observe(self, grant: Grant, latency: float) -> None:
         outcome = self._outcome
-        again = self._attempts > 1
-        self._bundle.note(latency, attempts=1, **({"retries": 1} if again else {"requests": 1}))
+        self._bundle.note(latency, attempts=1, **({"requests": 1} if self._is_new else {"retries": 1}))
+        self._is_new = False
         if isinstance(outcome, Response | errors.APIError) and outcome.headers:
             self._service.reached = True
             self._service.limiter.observe(grant, outcome.headers, time.monotonic())
@@ -396,7 +400,10 @@ class _Batch:
         if hopeless and not self._bundle.learned.answered:
             return errors.ConfigurationError(f"{self._endpoint.path}: {bad[0].message}")
         self._bundle.learned.answered |= len(bad) < self._rows
-        self._service.succeeded()
+        if not hopeless:
+            self._service.succeeded()
+        elif down := self._service.exhausted(errors.BadAnswerError(f"{self._endpoint.path}: {bad[0].message}")):
+            return down
         failures = {row: self._failure(why, response) for row, why in bad.items()}
         kept = self._bundle.answered(self._segments, answer.columns, failures)
         self._memory -= kept
@@ -423,7 +430,7 @@ class _Batch:
         wanted = self._bundle.learned.settle(types)
         if types == wanted:
             return {}
-        why = Bad(f"the answer is {types[0]}, where earlier ones were {wanted[0]}", b"")
+        why = Bad(f"the answer is {types[0]}, where earlier ones were {wanted[0]}", b"", systematic=True)
         return {row: why for row in range(self._rows) if row not in answer.bad}
 
     def _failure(self, why: Bad, response: Response) -> sources.Failure:
@@ -432,7 +439,7 @@ class _Batch:
             "kind": "bad_answer",
             "status": response.status,
             "message": f"{self._endpoint.path}: {why.message}",
-            "request_id": response.headers.get("x-request-id"),
+            "request_id": self._service.client.scrub(response.headers.get("x-request-id")),
             "attempts": self._attempts,
             "raw": self._raw(why.raw).decode("utf-8", "replace"),
         }
@@ -448,6 +455,8 @@ class _Batch:
             self._try_again(error)
         elif error.action == "split" and self._rows > 1:
             self._split(error)
+        elif error.action == "fail" and (down := self._service.exhausted(error)) is not None:
+            self._service.stop(down)
         else:
             self._fail("rejected", error)
 
@@ -482,9 +491,13 @@ class _Batch:
         if wait is not None:
             if isinstance(error, errors.RateLimitError):
                 self._service.limiter.pause(wait, time.monotonic())
+                self._service.pool.slow_down()
             self._service.pool.submit(self, wait)
         elif (down := self._service.exhausted(error)) is not None:
             self._service.stop(down)
+        elif isinstance(error, errors.InternalServerError) and self._rows > 1 and self._bundle.learned.answered:
+            # Others are answered, so it may be one row that the server cannot stand. Errors like this are not billed.
+            self._divide(attempts=max(0, retry.attempts - 2))
         else:
             self._fail("bad_answer" if isinstance(error, errors.BadAnswerError) else "exhausted", error)
 
@@ -495,12 +508,13 @@ class _Batch:
             self._bundle.learned.too_large(error, self._rows, tokens, size)
         self._divide()
 
-    def _divide(self) -> None:
+    def _divide(self, attempts: int = 0) -> None:
+        """Others in place of this batch, so many of their attempts counted as made."""
         if self._bundle.is_stopped:
             return
         for segments in self._bundle.divided(self._segments):
             self._bundle.added()
-            self._service.pool.submit(_Batch(self._bundle, segments), wait=0.0)
+            self._service.pool.submit(_Batch(self._bundle, segments, attempts), wait=0.0)
         self._bundle.ended()
 
     def _fail(self, kind: str, error: errors.APIError) -> None:

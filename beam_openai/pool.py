@@ -62,6 +62,8 @@ class Pool:
         self._threads: list[threading.Thread] = []
         self._throttled = 0.0
         self._refused_since: float | None = None
+        self._allowed = float(size)
+        self._slowed_at = float("-inf")
         self.proved = False
 
     @property
@@ -87,11 +89,25 @@ class Pool:
             self._ensure_follower()
 
     def prove(self) -> None:
-        """The first success: from now on `size` requests may be in flight."""
-        if not self.proved:
-            with self._changed:
+        """A success: after the first, `size` requests may be in flight; after `slow_down`, a little more than before."""
+        if self.proved and self._allowed >= self._size:
+            return
+        with self._changed:
+            self._allowed = min(float(self._size), self._allowed + 1 / self._allowed)
+            if not self.proved:
                 self.proved = True
                 self._changed.notify_all()
+
+    def slow_down(self) -> None:
+        """The server has had too much: half as many in flight, and one more for each round of successes.
+
+        Once a second at most: what was sent together is refused together, for one reason.
+        """
+        with self._changed:
+            now = self._clock()
+            if now - self._slowed_at >= 1.0:
+                self._slowed_at = now
+                self._allowed = max(1.0, min(self._allowed, self._in_flight + 1.0) / 2)
 
     def unprove(self) -> None:
         """Back to one request until the next success."""
@@ -101,7 +117,7 @@ class Pool:
     def widen(self, size: int) -> None:
         """At least so many requests may be in flight."""
         with self._changed:
-            self._size = max(self._size, size)
+            self._size, self._allowed = max(self._size, size), max(self._allowed, float(size))
             self._changed.notify_all()
 
     def cancel(self, owner: object) -> None:
@@ -176,7 +192,7 @@ class Pool:
 
     def _until_next(self, now: float) -> tuple[float, bool]:
         """Seconds until the next task may be sent, infinite if only a change can bring one; whether the limiter is why."""
-        if self._in_flight >= (self._size if self.proved else 1):
+        if self._in_flight >= (int(self._allowed) if self.proved else 1):
             return float("inf"), False
         due = self._later[0][0] - now if self._later else float("inf")
         if due <= 0:
@@ -185,7 +201,7 @@ class Pool:
             task = self._fresh[0]
         else:
             # Before the first success, what failed goes first: it tells whether the others should be sent at all.
-            return due, False
+            return due, bool(self._later) and self._limiter.wait(self._later[0][2].tokens, now) > 0
         wait = self._limiter.wait(task.tokens, now)
         return min(wait, due) if due > 0 else wait, wait > 0
 

@@ -85,6 +85,8 @@ class Service:
         """Counts a request that spent its attempts; the error that stops the job, if it should."""
         if isinstance(error, errors.APIConnectionError) and not (error.reached or self.reached):
             return errors.ServerDownError(f"{error}. Check base_url, and that the server runs")
+        if isinstance(error, errors.RateLimitError):
+            return None
         with self._lock:
             self._exhausted += 1
             if self._exhausted < EXHAUSTED_IN_A_ROW:

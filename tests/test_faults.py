@@ -778,3 +778,67 @@ def test_the_key_is_in_no_graph_log_error_or_output(start_emulator, monkeypatch,
     with pytest.raises(ValueError, match="never the key itself") as refused:
         API(key=key)
     assert "86420" not in str(refused.value)
+
+
+# What only one reading in ten would think of
+
+
+def test_one_text_that_the_server_cannot_stand_takes_no_other_with_it(emulator):
+    texts = numbered(200, {150}, "POISON-500")
+    outcome = run([texts_table(texts)], embeddings(emulator, concurrency=1, max_batch_size=100))
+    failed = outcome.rows("failed")
+    assert [row["text"] for row in failed] == [texts[150]]
+    assert failed[0]["error"]["kind"] == "exhausted"
+    assert failed[0]["error"]["status"] == 500
+    assert set(emulator.billed([text for text in texts if text != texts[150]])) == {1}
+
+
+def test_a_400_that_names_an_option_fails_a_row_once_others_were_answered(emulator):
+    said = {"error": {"message": "dimensions is not for this text", "param": "dimensions", "code": None, "type": "x"}}
+    emulator.inject("no_usage", path="/embeddings")
+    emulator.inject({"status": 400, "body": said}, path="/embeddings")
+    endpoint = embeddings(emulator, dimensions=DIMENSIONS, max_batch_size=1, concurrency=1)
+    outcome = run([texts_table(["a", "b", "c"])], endpoint)
+    assert [row["text"] for row in outcome.rows("failed")] == ["b"]
+    assert len(outcome.rows()) == 2
+
+
+def test_a_key_across_the_end_of_what_raw_keeps_is_not_kept_by_half(emulator, monkeypatch):
+    key = "sk-0123456789abcdefghij"
+    monkeypatch.setenv("MY_KEY", key)
+    body = '{"data": "' + "x" * (65_536 - 10 - 12) + key + '"}'
+    emulator.inject({"status": 200, "body": body, "headers": {"x-request-id": f"Bearer {key}"}}, path="/embeddings")
+    endpoint = embeddings(emulator, api=API(base_url=emulator.base_url, key="MY_KEY"), retry=Retry(attempts=1))
+    outcome = run([texts_table(["a"])], endpoint)
+    error = outcome.rows("failed")[0]["error"]
+    assert error["kind"] == "bad_answer"
+    assert "sk-01" not in str(error)
+
+
+def test_a_column_of_the_users_own_named_error_is_refused_before_anything_is_sent(emulator):
+    for rows in (
+        texts_table(["a", None]).append_column("error", [["mine", "mine too"]]),
+        {"text": "a", "error": "mine"},
+    ):
+        with pytest.raises(Exception, match="have a column 'error' already"):
+            run([rows], embeddings(emulator))
+    with pytest.raises(ValueError, match="error"):
+        embeddings(emulator, output="error")
+    assert emulator.ledger()["requests"] == 0
+
+
+def test_a_server_that_only_ever_says_429_is_not_called_down(emulator):
+    emulator.inject({"status": 429, "body": {"error": {"message": "slow down"}}}, times=1000, path="/embeddings")
+    outcome = run(
+        [texts_table(numbered(12))], embeddings(emulator, max_batch_size=1, retry=Retry(attempts=2, max_wait=0.01))
+    )
+    assert {row["error"]["kind"] for row in outcome.rows("failed")} == {"exhausted"}
+    assert len(outcome.rows("failed")) == 12
+    assert outcome.counter("attempts") == 24
+
+
+def test_rows_in_parts_of_one_come_out_in_few_chunks(emulator):
+    outcome = run([texts_table(numbered(300))], embeddings(emulator, max_batch_size=1))
+    for out in outcome.answered:
+        assert out.value["embedding"].num_chunks <= 1 + out.value.num_rows // 64
+    check(outcome, numbered(300))

@@ -706,7 +706,7 @@ def test_a_full_disk_names_the_file_and_leaves_no_part(tmp_path, row_group_bytes
         text=True,
     )
     assert done.returncode == 1
-    assert f"OSError: {tmp_path}/out/beam-temp-parts-" in done.stderr
+    assert f"OSError: {tmp_path}/out/_beam-temp-parts-" in done.stderr
     assert "Exception ignored" not in done.stderr
     assert parts(tmp_path / "out") == []
 
@@ -1027,3 +1027,28 @@ def test_windowed_tables_are_written_as_one_dataset(tmp_path):
         paths = windowed | WriteTables(str(tmp_path))
         paths | beam.Map(assert_part)
     assert len(written_rows(tmp_path)) == 5
+
+
+def test_two_runs_into_one_folder_are_not_both_there(tmp_path):
+    directory = str(tmp_path / "out")
+    first, second = (_Parts(directory, False, 1 << 20, 1 << 20) for _ in range(2))
+    begun = [sink.initialize_write() for sink in (first, second)]
+    paths = []
+    for sink, temporary in zip((first, second), begun):
+        writer = sink.open_writer(temporary, "one")
+        writer.write(ints(3))
+        paths.append(writer.close())
+    first.finalize_write(begun[0], [paths[0]], None)
+    with pytest.raises(FileExistsError, match="this run's are kept in"):
+        second.finalize_write(begun[1], [paths[1]], None)
+    clear_temporary(directory)
+    assert pq.read_table(directory).num_rows == 3
+    assert os.path.exists(paths[1][0])
+
+
+def test_only_the_temporary_files_of_the_own_run_are_cleared(tmp_path):
+    directory = str(tmp_path / "out")
+    mine, theirs = (_Parts(directory, False, 1 << 20, 1 << 20, name) for name in ("mine", "theirs"))
+    begun = [sink.initialize_write() for sink in (mine, theirs)]
+    clear_temporary(directory, "mine")
+    assert [os.path.exists(temporary) for temporary in begun] == [False, True]

@@ -533,3 +533,25 @@ def test_until_the_first_success_what_failed_goes_before_what_was_never_tried():
     assert sent[:4] == [0, 0, 0, 0]
     assert sorted(sent[4:]) == [1, 2, 3, 4]
     assert pool.throttled == 0
+
+
+def test_after_a_refusal_for_pace_half_as_many_are_in_flight_and_successes_bring_them_back():
+    now = [0.0]
+    pool = Pool(16, Limiter(Quota(), 0.0), lambda: now[0])
+    pool.prove()
+    pool._in_flight = 16
+    for _ in range(16):
+        pool.slow_down()  # sent together, refused together
+    assert pool._allowed == 8
+    now[0] = 2.0
+    pool._in_flight = 8
+    pool.slow_down()
+    assert pool._allowed == 4
+    for _ in range(1000):
+        pool.prove()
+    assert pool._allowed == 16
+    for _ in range(10):
+        now[0] += 2
+        pool._in_flight = 1
+        pool.slow_down()
+    assert pool._allowed == 1

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import traceback
+import uuid
 import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn
@@ -158,8 +159,11 @@ class _Job:
         self._pipeline = beam.Pipeline(runner=None if self._remote else _in_process(), options=options)
         rows = self._pipeline | ReadTables(chosen.input, format=chosen.format)
         outputs = rows | self._namespace >> endpoint
-        outputs.answered | "WriteAnswered" >> WriteTables(chosen.output, overwrite=chosen.overwrite)
-        outputs.failed | "WriteFailed" >> WriteTables(self._failed, overwrite=chosen.overwrite)
+        # A name of its own: what another run has under way in these folders is not to be cleared away.
+        self._temporary = uuid.uuid4().hex[:8]
+        options = {"overwrite": chosen.overwrite, "temporary": self._temporary}
+        outputs.answered | "WriteAnswered" >> WriteTables(chosen.output, **options)
+        outputs.failed | "WriteFailed" >> WriteTables(self._failed, **options)
 
     def run(self, program: str) -> int:
         """Runs the pipeline in a thread, so that Ctrl-C is heard at once."""
@@ -176,7 +180,7 @@ class _Job:
         if self._error:
             self._clean_up()
             status = _fail(program, self._error, self._chosen.debug, status=1)
-            self._print_summary("stopped; nothing was written", stream=sys.stderr)
+            self._print_summary(f"stopped; {self._what_is_there()}", stream=sys.stderr)
             return status
         failed = self._print_summary(f"answered rows: {self._chosen.output}")
         if failed:
@@ -227,7 +231,7 @@ class _Job:
         self._finished.wait(_PATIENCE_SECONDS)
         self._clean_up()
         print(progress.summary(counts, progress.now() - self._began), file=sys.stderr)
-        print("stopped by you; nothing was written", file=sys.stderr)
+        print(f"stopped by you; {self._what_is_there()}", file=sys.stderr)
         if self._finished.is_set():
             return 1
         sys.stderr.flush()
@@ -246,6 +250,11 @@ class _Job:
         print(last_line, file=stream or sys.stdout)
         return bool(counts.get("rows_failed", 0) if counts else _has_parts(self._failed))
 
+    def _what_is_there(self) -> str:
+        """A run may end while its parts are being renamed, and the folders may hold earlier parts."""
+        there = [folder for folder in (self._chosen.output, self._failed) if _has_parts(folder)]
+        return f"there are parts in {' and '.join(there)}" if there else "nothing was written"
+
     def _clean_up(self) -> None:
         """Takes away the temporary files of a run that did not end well."""
         from beam_openai.parquet import clear_temporary
@@ -254,7 +263,7 @@ class _Job:
             return
         for folder in (self._chosen.output, self._failed):
             try:
-                clear_temporary(folder)
+                clear_temporary(folder, self._temporary)
             except OSError:
                 continue
 
@@ -314,8 +323,8 @@ def _reasons(directory: str, most: int = 5) -> list[str]:
         for name in sorted(os.listdir(directory)):
             if name.startswith("part-"):
                 # Not the whole struct: its `raw` may be large.
-                rows = pq.read_table(os.path.join(directory, name), columns=["error.kind", "error.message"])
-                errors = rows["error"].to_pylist()
+                with pq.ParquetFile(os.path.join(directory, name)) as part:
+                    errors = part.read(columns=["error.kind", "error.message"])["error"].to_pylist()
                 counts.update((error["kind"], _shortened(error["message"])) for error in errors)
     except OSError:
         return []

@@ -21,6 +21,7 @@ from beam_openai.client.sockets import Adapter, Connection, Sockets
 _CONNECT_SECONDS = 10.0
 _READ_BYTES = 1 << 18
 _LARGEST_BYTES = 1 << 30
+_UNTOLD_BYTES = 256 << 20
 Body = bytes | memoryview
 
 
@@ -185,13 +186,22 @@ def _read(answer: requests.Response, length: int, deadline: float) -> Body:
     # `raw` and not `iter_content`: that one costs four times as much for a body of 16 MB.
     chunks = _chunks(answer, deadline)
     if length < _READ_BYTES or "content-encoding" in answer.headers:
-        return b"".join(chunks)
+        return b"".join(_bounded(chunks))
     room, body = buffers.lease(length)
     filled = 0
     for chunk in chunks:
         room[filled : filled + len(chunk)] = chunk
         filled += len(chunk)
     return memoryview(body)[:filled]
+
+
+def _bounded(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    size = 0
+    for chunk in chunks:
+        yield chunk
+        size += len(chunk)
+        if size > _UNTOLD_BYTES:
+            raise errors.BadAnswerError(f"an answer of more than {_UNTOLD_BYTES >> 20} MB that did not say its length")
 
 
 def _chunks(answer: requests.Response, deadline: float) -> Iterator[bytes]:

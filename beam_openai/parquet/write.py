@@ -22,7 +22,7 @@ from beam_openai.parquet import files
 from beam_openai.parquet.part import Part, storable
 
 _PARTS = "part-*.parquet"
-_TEMPORARY = "beam-temp-parts-"
+_TEMPORARY = "_beam-temp-"
 _BEGUN = "begun"
 _GATHERED_ROWS = 1000
 # A writer keeps a part open for each schema it meets, so that schemas may alternate.
@@ -37,7 +37,7 @@ class WriteTables(beam.PTransform):
     Rows that are dicts, `beam.Row` or NamedTuples are written as well, gathered into tables within
     their bundle. The parts are called `part-00000-of-00003-RUN.parquet`, where RUN is new for every
     run, and appear when all rows have been written; a job that fails leaves no part (only a
-    `beam-temp-parts-*` folder, see `clear_temporary`). Without any rows there is the folder and no
+    `_beam-temp-*` folder, see `clear_temporary`). Without any rows there is the folder and no
     part.
 
     A part has the schema of the data. Where tables differ only in what widens without loss (null to
@@ -52,10 +52,12 @@ class WriteTables(beam.PTransform):
       overwrite: replace the parts in the directory. They stay until the new ones are in place.
       row_group_bytes: what is gathered in memory and written as one row group.
       part_bytes: the size in memory of the rows after which the next part begins.
+      temporary: is in the name of the temporary folder, for `clear_temporary` to know it by.
 
     Raises:
       FileExistsError: the directory has parts and `overwrite` is off: when the pipeline is built,
-        and again before the first row is computed.
+        again before the first row is computed, and when another run has put its parts there
+        meanwhile; then this run's stay in the temporary folder, which the message names.
       NotADirectoryError, PermissionError, OSError: the directory cannot be made or written.
       ValueError: the PCollection is unbounded.
     """
@@ -65,6 +67,7 @@ class WriteTables(beam.PTransform):
     overwrite: bool = False
     row_group_bytes: int = 16 << 20
     part_bytes: int = 1 << 30
+    temporary: str = "parts"
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -84,7 +87,7 @@ class WriteTables(beam.PTransform):
         directory = self.directory.rstrip("/") or "/"
         check_free(directory, self.overwrite)
         check_writable(directory)
-        sink = _Parts(directory, self.overwrite, self.row_group_bytes, self.part_bytes)
+        sink = _Parts(directory, self.overwrite, self.row_group_bytes, self.part_bytes, self.temporary)
         return rows | "Write" >> beam.io.Write(sink)
 
 
@@ -114,7 +117,10 @@ class _Parts(iobase.Sink):
 
     skip_if_empty = True
 
-    def __init__(self, directory: str, overwrite: bool, row_group_bytes: int, part_bytes: int) -> None:
+    def __init__(
+        self, directory: str, overwrite: bool, row_group_bytes: int, part_bytes: int, temporary: str = "parts"
+    ) -> None:
+        self.temporary = temporary
         self.directory = directory
         self.overwrite = overwrite
         self.row_group_bytes = row_group_bytes
@@ -123,7 +129,7 @@ class _Parts(iobase.Sink):
     def initialize_write(self) -> str:
         """Once, before the first row: a temporary folder, whose name ends in the run's."""
         check_free(self.directory, self.overwrite)
-        temporary: str = FileSystems.join(self.directory, _TEMPORARY + uuid.uuid4().hex[:12])
+        temporary: str = FileSystems.join(self.directory, f"{_TEMPORARY}{self.temporary}-{uuid.uuid4().hex[:12]}")
         try:
             # A real file: on an object store a folder alone proves nothing.
             FileSystems.create(FileSystems.join(temporary, _BEGUN)).close()
@@ -149,6 +155,14 @@ class _Parts(iobase.Sink):
         written = sorted(path for paths in writer_results for path in paths)
         names = [f"part-{i:05}-of-{len(written):05}-{run}.parquet" for i in range(len(written))]
         parts = [FileSystems.join(self.directory, name) for name in names]
+        # From here on the rows are all there: they are not to be cleared away, whatever happens.
+        _forget(init_result)
+        others = set(_matching(self.directory, _PARTS)) - set(parts)
+        if others and not self.overwrite:
+            raise FileExistsError(
+                f"another run has put {len(others)} parts into {self.directory} meanwhile; "
+                f"this run's are kept in {init_result}"
+            )
         _rename(init_result, written, parts)
         if self.overwrite:
             _delete(sorted(set(_matching(self.directory, _PARTS)) - set(parts)))
@@ -212,13 +226,13 @@ class _Writer(iobase.Writer):
         return self._open[-1]
 
 
-def clear_temporary(directory: str) -> None:
-    """Removes what failed runs of `WriteTables` have left in a directory.
+def clear_temporary(directory: str, temporary: str = "parts") -> None:
+    """Removes what failed runs of `WriteTables(temporary=...)` have left in a directory, unless all rows were written.
 
-    It would take the ground from under a run that is still writing there.
+    It would take the ground from under a run of the same `temporary` that is still writing there.
     """
     directory = directory.rstrip("/") or "/"
-    for begun in _matching(directory, f"{_TEMPORARY}*/{_BEGUN}"):
+    for begun in _matching(directory, f"{_TEMPORARY}{temporary}-*/{_BEGUN}"):
         _clear(os.path.dirname(begun))
 
 
@@ -267,6 +281,16 @@ def _clear(temporary: str) -> None:
         _delete(_matching(temporary, "*"))
     with contextlib.suppress(OSError):
         _delete([temporary])
+
+
+def _forget(temporary: str) -> None:
+    """From now on `clear_temporary` passes the folder over."""
+    begun = FileSystems.join(temporary, _BEGUN)
+    with contextlib.suppress(OSError):  # an earlier try came this far
+        if files.is_local(begun):
+            os.remove(begun)
+        else:
+            FileSystems.delete([begun])
 
 
 def _delete(paths: Sequence[str]) -> None:
