@@ -91,8 +91,9 @@ class Bundle:
         """Fails the rows that no request could carry, and packs the others."""
         rows = source.inputs
         tokens = self.endpoint.tokens(rows, self.learned.count)
-        reasons = {**self._too_long(rows, tokens), **self.endpoint.invalid(rows), **source.invalid}
-        costs = np.stack([tokens, sources.row_bytes(rows)], axis=1).astype(np.float64)
+        lengths = sources.row_bytes(rows)
+        reasons = {**self._too_long(tokens, lengths), **self.endpoint.invalid(rows), **source.invalid}
+        costs = np.stack([tokens, lengths], axis=1).astype(np.float64)
         with self._changed:
             self._held += source.nbytes
         for row, reason in reasons.items():
@@ -111,12 +112,12 @@ class Bundle:
         self._packing_share += sum(float(self._shares(segment.costs).sum()) for segment in good)
         yield from self._pack(everything=False)
 
-    def _too_long(self, rows: pa.Table, tokens: Any) -> dict[int, str]:
+    def _too_long(self, tokens: Any, lengths: Costs) -> dict[int, str]:
         """Rows that the model or the quota could never take. An estimate alone refuses nothing for the model's sake."""
         reasons = {}
         most, largest = self.endpoint.most_input_tokens, self.endpoint.quota.tokens_per_minute
         if most is not None:
-            surely = self.learned.count.at_least(tokens, sources.row_bytes(rows))
+            surely = self.learned.count.at_least(tokens, lengths)
             for row in np.flatnonzero(surely > most):
                 reasons[int(row)] = f"longer than the {most} tokens that {self.endpoint.model} takes"
         if largest is not None:

@@ -361,28 +361,31 @@ class _Batch:
 
     def receive(self) -> None:
         """What follows from the outcome."""
-        self._read()
         try:
-            if isinstance(self._outcome, errors.APIError) and not self._bundle.is_stopped:
-                self._recover(self._outcome)
+            error = self._read()
+            if error is not None and not self._bundle.is_stopped:
+                self._recover(error)
         except BaseException as error:
             self._service.stop(error, self._bundle.learned)
 
-    def _read(self) -> None:
-        """Decodes the answer; what is left in `_outcome` is an error that something can be done about, or None."""
+    def _read(self) -> errors.APIError | None:
+        """Decodes the answer; returns an error that something can be done about, and raises what stops the job."""
+        outcome, self._outcome = self._outcome, None
         try:
-            if isinstance(self._outcome, Response):
-                self._outcome = self._answered(self._outcome)
-            if isinstance(self._outcome, errors.APIError):
-                self._outcome = self._explained(self._outcome)
-            if self._outcome and getattr(self._outcome, "action", "stop") == "stop":
-                raise self._outcome
-        except BaseException as error:
-            self._outcome = None
-            self._service.stop(error, self._bundle.learned)
+            if isinstance(outcome, Response):
+                outcome = self._answered(outcome)
         finally:
+            # Before another attempt may begin, in another thread.
             memory, self._memory = self._memory, 0
             self._service.memory.release(memory)
+        if outcome is None:
+            return None
+        if not isinstance(outcome, errors.APIError):
+            raise outcome
+        outcome = self._explained(outcome)
+        if outcome.action == "stop":
+            raise outcome
+        return outcome
 
     def _answered(self, response: Response) -> errors.APIError | None:
         """Columns back to where the rows came from; or the error that the answer turns out to be."""
