@@ -45,4 +45,4 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-foreign-* build dist demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,6 +1,6 @@
 """What an endpoint is given, what it gives back, and where it stands: Call, Answer, Route.
 
-A new endpoint is one file with a function `routes(options) -> list[Route]`. Each route's function
+A new operation is in a file of `operations` with a function `routes(state) -> list[Route]`. Each route's function
 checks a call, raising `Refusal` in the words of the real service, and returns an Answer: what it
 costs, what is billed, and a function that writes the body, called once the call is admitted.
 """
@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from . import multipart
 from .replies import Refusal, Reply
 
 _NOT_JSON = (
@@ -35,7 +36,7 @@ class Call:
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
-    body: bytes
+    body: bytes | bytearray
     ids: Mapping[str, str] = field(default_factory=dict)
     deployment: str | None = None
 
@@ -66,6 +67,14 @@ class Call:
             fields["model"] = self.deployment
         return fields
 
+    def form(self) -> multipart.Form:
+        """The multipart form that was posted.
+
+        Raises:
+            Refusal: it is another kind of body, or broken.
+        """
+        return multipart.parse(self.body, self.headers.get("content-type", ""))
+
 
 @dataclass(kw_only=True)
 class Answer:
@@ -84,11 +93,17 @@ class Answer:
 
 @dataclass(frozen=True)
 class Route:
-    """`path` is below /v1; a segment in {braces} matches any one, percent-decoded."""
+    """`path` is below /v1; a segment in {braces} matches any one, percent-decoded.
+
+    `most_bytes` of a body are read, where that is not the server's `max_body_bytes`. With `clocked`
+    what is due by the clock has happened before a call is checked.
+    """
 
     method: str
     path: str
     answer: Callable[[Call], Answer]
+    most_bytes: int | None = None
+    clocked: bool = False
 
 
 class Routes:
@@ -97,6 +112,7 @@ class Routes:
     def __init__(self, routes: Sequence[Route]) -> None:
         self._routes = routes
         self._plain = {(route.method, route.path): route for route in routes}
+        self._limited = [route for route in routes if route.most_bytes is not None]
 
     def find(self, call: Call) -> Route:
         """The route of `call`, whose `ids` are set.
@@ -129,6 +145,13 @@ class Routes:
             "or see the docs at https://platform.openai.com/docs/api-reference/.",
             code="unknown_url",
         )
+
+    def most_bytes(self, method: str, path: str) -> int | None:
+        """What a body of such a call may have, where its route has a limit of its own."""
+        for route in self._limited:
+            if route.method == method and _match(route.path, path) is not None:
+                return route.most_bytes
+        return None
 
 
 def _match(pattern: str, path: str) -> dict[str, str] | None:

@@ -6,7 +6,9 @@
 | POST /emulator/billed | `{"inputs": [...], "model": null}` -> `{"billed": [times, ...]}` |
 | GET /emulator/requests?last=100 | recent requests as they arrived, oldest first |
 | POST /emulator/inject | `{"answer": {...}, "times": 1}`: see `injections.injection` |
+| POST /emulator/clock | `{"forward": seconds}`: the time of day of life cycles goes forward |
 | POST /emulator/clear | forgets ledger, recent requests and injections |
+| GET /files/images/... | an image that was drawn: see `media.downloads` |
 """
 
 from __future__ import annotations
@@ -17,12 +19,16 @@ import msgspec
 from aiohttp import web
 
 from .injections import injection
+from .media.downloads import download
+from .media.pictures import FOLDER
 from .replies import Reply, reply_json
 from .server import Server
 
 
 async def control(server: Server, request: web.BaseRequest) -> web.StreamResponse:
     """Answers one request outside /v1."""
+    if request.raw_path.startswith(FOLDER):
+        return await download(server, request)
     try:
         reply = _reply(server, request, await request.read())
     except (ValueError, KeyError, TypeError) as error:
@@ -48,6 +54,9 @@ def _reply(server: Server, request: web.BaseRequest, body: bytes) -> Reply:
         for _ in range(asked.get("times", 1)):
             server.queue.waiting.append(injection(asked["answer"]))
         return reply_json({"waiting": len(server.queue.waiting)})
+    if path == "/emulator/clock":
+        server.state.clock.turn(float(msgspec.json.decode(body)["forward"]))
+        return reply_json({"now": server.state.clock.now()})
     if path == "/emulator/clear":
         ledger.clear()
         server.queue.waiting.clear()

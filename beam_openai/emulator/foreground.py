@@ -46,6 +46,7 @@ async def _serve(options: Options, until_stdin_closes: bool) -> None:
     if not until_stdin_closes:
         print("\n" + server.ledger.summary(), flush=True)
     await runner.cleanup()
+    server.state.store.close()
 
 
 def _end(until_stdin_closes: bool) -> asyncio.Event:
@@ -94,7 +95,7 @@ class _HTTP(web.Server):
             writer,
             task,
             asyncio.get_running_loop(),
-            client_max_size=self._server.options.max_body_bytes,
+            client_max_size=self._server.most_bytes(message.method, message.path),
         )
 
     def connection_made(self, *connection: Any) -> None:

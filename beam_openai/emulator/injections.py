@@ -68,10 +68,10 @@ class Queue:
 
     waiting: deque[Injection] = field(default_factory=deque)
 
-    def next(self, path: str) -> Injection | None:
-        """Takes the first injection for `path` out of the line."""
+    def next(self, path: str, named: bool = False) -> Injection | None:
+        """Takes the first injection for `path` out of the line; if `named`, the first that names it."""
         for injected in self.waiting:
-            if injected.path is None or injected.path == path:
+            if (injected.path is None and not named) or injected.path == path:
                 self.waiting.remove(injected)
                 return injected
         return None

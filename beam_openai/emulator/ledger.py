@@ -30,10 +30,10 @@ class Seen:
     status: int = 0
     fault: str | None = None
 
-    def keep(self, body: bytes) -> None:
+    def keep(self, body: bytes | bytearray) -> None:
         """Remembers the body, or of one of more than a megabyte the beginning."""
         self.size = len(body)
-        self.body = body if self.size <= _ABBREVIATED else body[:1000]
+        self.body = bytes(body if self.size <= _ABBREVIATED else body[:1000])
 
     def shown(self) -> dict[str, Any]:
         """The request as JSON can say it: `body` decoded if it is JSON, else as text.
@@ -52,7 +52,10 @@ class Seen:
 
 @dataclass
 class Ledger:
-    """Counts since the start, or since `clear`. `recent` holds the latest requests."""
+    """Counts since the start, or since `clear`. `recent` holds the latest requests.
+
+    `leaked_keys` came with requests outside /v1, where a key is none of the server's business.
+    """
 
     recent: deque[Seen]
     connections: int = 0
@@ -60,6 +63,7 @@ class Ledger:
     tokens: int = 0
     in_flight: int = 0
     peak_in_flight: int = 0
+    leaked_keys: int = 0
     by_status: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     _billed: Counter[int] = field(default_factory=Counter)
@@ -114,6 +118,7 @@ class Ledger:
             "peak_in_flight": self.peak_in_flight,
             "mean_in_flight": round(self._in_flight_seconds / seconds, 3) if seconds else 0.0,
             "connections": self.connections,
+            "leaked_keys": self.leaked_keys,
             "seconds": round(seconds, 3),
         }
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .faults import KINDS, parse
+from .models import KINDS as MODEL_KINDS
 
 
 def _flag(default: Any, help: str, **arguments: Any) -> Any:
@@ -43,8 +44,10 @@ class Options:
     stall_seconds: float = _flag(30.0, "how long the fault `stall` holds an answer", type=float)
     drip_seconds: float = _flag(2.0, "how long the fault `slow_body` takes for a body", type=float)
     seed: int = _flag(0, "of faults, slow answers and request ids", type=int)
-    models: str = _flag("", "more embedding models, as NAME:DIMENSIONS,...")
-    max_inputs: int = _flag(2048, "inputs in one embeddings request", type=int)
+    models: str = _flag(
+        "", "more models, as NAME:DIMENSIONS,... for embeddings and NAME:KIND+KIND,... for other work"
+    )
+    max_inputs: int = _flag(2048, "inputs in one request for embeddings or moderations", type=int)
     max_tokens_per_input: int = _flag(8192, "tokens of one input", type=int)
     max_tokens_per_request: int = _flag(300_000, "tokens of all inputs of a request", type=int)
     max_body_bytes: int = _flag(26_214_400, "bytes of a request's body", type=int)
@@ -53,37 +56,58 @@ class Options:
     no_dimensions: bool = _flag(False, "refuse `dimensions`, as servers without matryoshka do")
     no_encoding_format: bool = _flag(False, "refuse `encoding_format`, as some servers do")
     ignore_encoding_format: bool = _flag(False, "answer float lists whatever is asked for")
+    only_max_tokens: bool = _flag(False, "refuse `max_completion_tokens`, as older servers do")
+    stream_style: str = _flag(
+        "awkward",
+        "`awkward`: server-sent events in pieces that end anywhere, with comments and CRLF; `plain`: one by one",
+        choices=("awkward", "plain"),
+    )
     vectors: str = _flag(
         "features",
         "`features`: hashed words and trigrams, so that neighbours make lexical sense; "
         "`cheap`: from a hash of the text, for benchmarks",
         choices=("features", "cheap"),
     )
+    more_categories: str = _flag("", "further categories of moderations, NAME,...: each is flagged by its own name")
+    drop_stream_after: int = _flag(
+        0, "events after which a stream of a fine-tune's events is cut, again and again (0: never)", type=int
+    )
+    batch_seconds: float = _flag(60.0, "how long the requests of a batch take, by the server's clock", type=float)
+    batch_queue_tokens: int | None = _flag(
+        None, "input tokens that the unfinished batches of a model may have (default: no limit)", type=int
+    )
     keep_requests: int = _flag(200, "recent requests to remember", type=int)
 
     def __post_init__(self) -> None:
-        for name in ("rpm", "tpm", "bucket_seconds", "slow_factor", "bytes_per_token"):
+        for name in ("rpm", "tpm", "bucket_seconds", "slow_factor", "bytes_per_token", "batch_seconds"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be above 0, not {value}")
-        for name in ("latency", "stall_seconds", "drip_seconds", "keep_requests"):
+        for name in ("latency", "stall_seconds", "drip_seconds", "keep_requests", "drop_stream_after"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative: {getattr(self, name)}")
         if not 0 <= self.slow_share <= 1:
             raise ValueError(f"slow_share must be from 0 to 1, not {self.slow_share}")
         parse(self.faults)
-        self.dimensions_by_model()
+        self.models_by_name()
 
-    def dimensions_by_model(self) -> dict[str, int]:
-        """The embedding models of `models`: name -> length of a vector."""
+    def models_by_name(self) -> dict[str, int | str]:
+        """The models of `models`: name -> length of a vector, or kinds of work with + between."""
         pairs = [pair.strip() for pair in self.models.split(",") if pair.strip()]
-        found = {}
+        found: dict[str, int | str] = {}
         for pair in pairs:
-            name, _, dimensions = pair.rpartition(":")
-            if not name or not dimensions.isdigit() or int(dimensions) < 1:
-                raise ValueError(f"models takes NAME:DIMENSIONS,..., not {pair!r}")
-            found[name] = int(dimensions)
+            name, _, what = pair.rpartition(":")
+            if name and what.isdigit() and int(what) > 0:
+                found[name] = int(what)
+            elif name and set(what.split("+")) <= set(MODEL_KINDS):
+                found[name] = what
+            else:
+                raise ValueError(f"models takes NAME:DIMENSIONS or NAME:KIND,..., not {pair!r}")
         return found
+
+    def category_names(self) -> list[str]:
+        """The categories of `more_categories`."""
+        return [name.strip() for name in self.more_categories.split(",") if name.strip()]
 
     def arguments(self) -> list[str]:
         """The command line that says the same."""

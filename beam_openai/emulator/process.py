@@ -25,7 +25,8 @@ class Emulator:
 
     Args:
         faults: `{"reset": 0.01}`, or `"reset=0.01"`: probability of each kind, for each request.
-        models: `{"name": dimensions}`, or `"name:dimensions"`: more embedding models.
+        models: `{"name": dimensions}`, or `"name:dimensions"`: more embedding models; with
+            `"chat+completion"` in place of the dimensions one that does such work.
         options: every field of `Options`, by its name.
 
     Raises:
@@ -39,7 +40,7 @@ class Emulator:
         self,
         *,
         faults: str | Mapping[str, float] = "",
-        models: str | Mapping[str, int] = "",
+        models: str | Mapping[str, int | str] = "",
         **options: Any,
     ) -> None:
         if not isinstance(faults, str):
@@ -107,7 +108,8 @@ class Emulator:
         `requests`, `answered` (with 200), `by_status`, `faults`, `billed_inputs`,
         `distinct_inputs`, `billed_twice` (distinct inputs billed more than once), `tokens`,
         `in_flight`, `peak_in_flight`, `mean_in_flight`, `connections` (accepted, ours included),
-        `seconds` (from the first request to the last).
+        `leaked_keys` (fetches of an image that carried a key), `seconds` (from the first request to the
+        last).
         """
         totals: dict[str, Any] = self._ask("GET", "/ledger")
         return totals
@@ -140,7 +142,8 @@ class Emulator:
                 it is, unchecked and unbilled (a body is str, bytes or JSON); or `{"delay":
                 seconds}`, alone or with `fault`, `status`, `headers`, `body`.
             times: how many requests.
-            path: only requests to this path, `/embeddings`; any by default.
+            path: only requests to this path, `/embeddings`; any by default. `/files/images` is fetches
+                of images, which meet nothing else.
         """
         described: dict[str, Any] = {"fault": answer} if isinstance(answer, str) else dict(answer)
         body = described.get("body")
@@ -149,6 +152,11 @@ class Emulator:
         if path is not None:
             described["path"] = path
         self._ask("POST", "/emulator/inject", {"answer": described, "times": times})
+
+    def turn_clock(self, seconds: float) -> float:
+        """Turns the time of day forward, which fine-tunes, batches and files' ends go by; returns it."""
+        now: float = self._ask("POST", "/emulator/clock", {"forward": seconds})["now"]
+        return now
 
     def clear(self) -> None:
         """Forgets the ledger, recent requests and injections. Buckets stay as they are."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,12 +13,17 @@ JSON = "application/json"
 
 @dataclass(kw_only=True)
 class Reply:
-    """One response: status, body, headers."""
+    """One response: status, body, headers. A `stream` is sent piece by piece, in place of the body."""
 
-    body: bytes
+    body: bytes = b""
     status: int = 200
     content_type: str = JSON
     headers: dict[str, str] = field(default_factory=dict)
+    stream: AsyncIterator[bytes] | None = None
+
+
+class Cut(Exception):
+    """Raised by a stream in place of its end: the connection is closed in the middle of it."""
 
 
 def reply_json(value: Any, status: int = 200) -> Reply:
@@ -36,6 +41,7 @@ class Refusal(Exception):
         param: the request's parameter that is at fault, or None.
         code: `error.code`, or None.
         headers: sent beside the error.
+        more: further fields of the error object.
     """
 
     def __init__(
@@ -47,6 +53,7 @@ class Refusal(Exception):
         param: str | None = None,
         code: str | None = None,
         headers: Mapping[str, str] | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -55,6 +62,7 @@ class Refusal(Exception):
         self.param = param
         self.code = code
         self.headers = dict(headers or {})
+        self.more = dict(more or {})
 
     def reply(self, style: str) -> Reply:
         """The refusal as `style` ("openai", "vllm" or "tei") writes it."""
@@ -68,6 +76,7 @@ def _openai(refusal: Refusal) -> tuple[int, Any]:
         "type": refusal.type,
         "param": refusal.param,
         "code": refusal.code,
+        **refusal.more,
     }
     return refusal.status, {"error": error}
 

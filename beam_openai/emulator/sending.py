@@ -6,16 +6,19 @@ import asyncio
 import gzip
 import socket
 import struct
+from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from .replies import Reply
+from .replies import Cut, Reply
 
 _DRIPS = 20
 
 
 async def send(request: web.BaseRequest, reply: Reply, fault: str | None, drip_seconds: float) -> web.StreamResponse:
     """Sends `reply`; `fault` is one of `faults.BROKEN`, or None."""
+    if reply.stream is not None:
+        return await _send_stream(request, reply, reply.stream, fault)
     if fault == "gzip":
         reply.body = gzip.compress(reply.body, compresslevel=1)
         reply.headers["content-encoding"] = "gzip"
@@ -23,6 +26,28 @@ async def send(request: web.BaseRequest, reply: Reply, fault: str | None, drip_s
         return await _send_broken(request, reply, fault, drip_seconds)
     response = web.Response(status=reply.status, body=reply.body, headers=reply.headers)
     response.headers["content-type"] = reply.content_type
+    return response
+
+
+async def _send_stream(
+    request: web.BaseRequest, reply: Reply, pieces: AsyncIterator[bytes], fault: str | None
+) -> web.StreamResponse:
+    """Sends a stream as its pieces come; one that is to break does so after the second."""
+    response = web.StreamResponse(status=reply.status, headers=reply.headers)
+    response.headers["content-type"] = reply.content_type
+    response.enable_chunked_encoding()
+    await response.prepare(request)
+    sent = 0
+    try:
+        async for piece in pieces:
+            await response.write(piece)
+            sent += 1
+            if fault in ("reset_after", "short_body") and sent == 2:
+                reset(request)
+                break
+    except Cut:
+        if request.transport is not None:
+            request.transport.close()
     return response
 
 

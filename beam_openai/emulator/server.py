@@ -15,17 +15,20 @@ from urllib.parse import parse_qsl, unquote
 
 from aiohttp import web
 
-from . import damage, embeddings, faults, models
+from . import damage, faults
 from .calls import Answer, Call, Routes
 from .injections import Injection, Queue
 from .ledger import Ledger, Seen
 from .limits import Limits
+from .operations import OPERATIONS
 from .options import Options
-from .replies import Refusal, Reply
+from .receiving import receive
+from .replies import JSON, Refusal, Reply
 from .sending import reset, send
+from .state import State
 
-_ENDPOINTS = (embeddings, models)
 _MANY_TOKENS = 10_000
+_LONG_BODY = 4_000_000
 
 
 class Server:
@@ -39,12 +42,19 @@ class Server:
         self.options = options
         self.ledger = Ledger(deque(maxlen=options.keep_requests))
         self.queue = Queue()
-        self._routes = Routes([route for part in _ENDPOINTS for route in part.routes(options)])
+        self.state = State(options)
+        self._routes = Routes([route for part in OPERATIONS for route in part.routes(self.state)])
         self._limits = Limits(options)
         self._plan = faults.Plan(faults.parse(options.faults), options.seed)
         self._slow = random.Random(f"slow {options.seed}")
         self._hit = random.Random(f"hit {options.seed}")
         self._ids = random.Random(f"ids {options.seed}")
+        self.state.execute = self._execute
+
+    def most_bytes(self, method: str, raw_path: str) -> int:
+        """How many bytes the body of such a request may have."""
+        path, _ = _place(raw_path.partition("?")[0])
+        return self._routes.most_bytes(method, path) or self.options.max_body_bytes
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answers one request under /v1."""
@@ -53,6 +63,8 @@ class Server:
         self.ledger.recent.append(seen)
         try:
             return await self._life(request, seen)
+        except ConnectionResetError:  # whoever asked is gone
+            return web.Response()
         finally:
             self.ledger.left(seen.status or seen.fault or "dropped", time.monotonic())
 
@@ -65,7 +77,7 @@ class Server:
                 await asyncio.sleep(injected.delay)
             if injected.reply is not None:
                 return await self._send(request, injected.reply, headers, seen)
-            answer = self._checked(call)
+            answer = await self._checked(call)
             if answer.model:
                 headers |= self._limits.admit(answer.model, answer.tokens, seen.at)
         except Refusal as refusal:
@@ -89,7 +101,7 @@ class Server:
             if request.transport is None or request.transport.is_closing():
                 return web.Response()
         reply = await self._write(answer)
-        if fault in faults.DAMAGED:
+        if fault in faults.DAMAGED and reply.stream is None and reply.content_type == JSON:
             reply.body = damage.damaged(reply.body, fault, self._hit)
         # Billed before it is sent: whether it arrives is not for a server to know.
         if answer.inputs:
@@ -110,13 +122,7 @@ class Server:
     async def _call(self, request: web.BaseRequest, seen: Seen) -> Call:
         """Reads the request, and remembers it."""
         seen.headers = {name.lower(): value for name, value in request.headers.items()}
-        try:
-            body = await request.read()
-        except web.HTTPRequestEntityTooLarge as error:
-            read = request.content_length or self.options.max_body_bytes + 1
-            limit = self.options.max_body_bytes
-            message = f"Maximum content size limit ({limit}) exceeded ({read} bytes read)"
-            raise Refusal(413, message, type="server_error") from error
+        body = await receive(request)
         seen.keep(body)
         path, _, query = request.raw_path.partition("?")
         path, deployment = _place(path)
@@ -129,9 +135,13 @@ class Server:
             deployment=deployment,
         )
 
-    def _checked(self, call: Call) -> Answer:
+    async def _checked(self, call: Call) -> Answer:
         route = self._routes.find(call)
         self._authorise(call)
+        if route.clocked:
+            await self.state.agenda.catch_up()
+        if len(call.body) > _LONG_BODY:
+            return await asyncio.to_thread(route.answer, call)
         return route.answer(call)
 
     def _authorise(self, call: Call) -> None:
@@ -155,6 +165,17 @@ class Server:
         if answer.tokens > _MANY_TOKENS:
             return await asyncio.to_thread(answer.write)
         return answer.write()
+
+    def _execute(self, call: Call) -> Reply:
+        """The reply to a line of a batch: checked and billed as a request, neither limited nor faulted."""
+        try:
+            answer = self._routes.find(call).answer(call)
+        except Refusal as refusal:
+            return refusal.reply(self.options.style)
+        reply = answer.write()
+        if answer.inputs:
+            self.ledger.bill(answer.scope, answer.inputs, answer.tokens)
+        return reply
 
     def _latency(self) -> float:
         options = self.options

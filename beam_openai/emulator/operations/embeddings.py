@@ -1,8 +1,6 @@
 """POST /embeddings: checked as the real service does, answered with vectors of hashed features.
 
-Three markers make a text poisonous, wherever it contains them: POISON-400 has its whole request
-refused with a 400 that names no row, POISON-500 answered with a 500 each time, and POISON-NAN
-makes its own row's vector NaN, alone.
+Beside the markers of `texts`, POISON-NAN anywhere in a text makes its own row's vector NaN, alone.
 """
 
 from __future__ import annotations
@@ -16,41 +14,37 @@ import msgspec
 import numpy as np
 import pybase64
 
-from . import vectors
-from .calls import Answer, Call, Route
-from .models import embedding_models, unknown_model
-from .options import Options
-from .replies import Refusal, Reply
+from .. import vectors
+from ..calls import Answer, Call, Route
+from ..options import Options
+from ..replies import Refusal, Reply
+from ..state import State
+from ..texts import INVALID_INPUT, check_poison, count_tokens
 
 _FIELDS = ("model", "input", "encoding_format", "dimensions", "user")
-_INVALID_INPUT = "'$.input' is invalid. Please check the API reference: https://platform.openai.com/docs/api-reference."
 _FIXED_LENGTH = "text-embedding-ada-002"
 
 Input = str | tuple[int, ...]
 
 
-def routes(options: Options) -> list[Route]:
+def routes(state: State) -> list[Route]:
     """The routes of this file."""
-    return [Route("POST", "/embeddings", partial(_embeddings, options, embedding_models(options)))]
+    return [Route("POST", "/embeddings", partial(_embeddings, state))]
 
 
-def _embeddings(options: Options, models: dict[str, int], call: Call) -> Answer:
+def _embeddings(state: State, call: Call) -> Answer:
+    options = state.options
     known = [name for name in _FIELDS if name != "encoding_format" or not options.no_encoding_format]
     fields = call.fields(known)
-    model = fields.get("model")
-    if model is None or model == "":
-        raise Refusal(400, "you must provide a model parameter")
-    if not isinstance(model, str):
-        raise Refusal(400, f"{_quoted(model)} is not of type 'string' - 'model'", param="model")
-    if model not in models:
-        raise unknown_model(model)
+    served = state.models.serving(fields.get("model"), "embedding")
+    model = served.name
     if not isinstance(fields.get("user", ""), str):
         raise Refusal(400, f"{_quoted(fields['user'])} is not of type 'string' - 'user'")
-    dimensions = _dimensions(fields, model, models[model], options)
+    dimensions = _dimensions(fields, model, served.dimensions, options)
     packed = _packed(fields, options)
     inputs = _inputs(fields, options)
     tokens = _tokens(inputs, options)
-    _check_poison(inputs)
+    check_poison(inputs)
     write = partial(_write, inputs, model, dimensions, packed, tokens, options)
     scope = (call.path, model, str(fields.get("dimensions", "")))
     return Answer(model=model, tokens=tokens, inputs=inputs, scope=scope, write=write)
@@ -99,14 +93,14 @@ def _inputs(fields: dict[str, Any], options: Options) -> list[Input]:
     if isinstance(given, str) or _is_ids(given):
         given = [given]
     if not isinstance(given, list) or not given or "" in given:
-        raise Refusal(400, _INVALID_INPUT)
+        raise Refusal(400, INVALID_INPUT)
     if len(given) > options.max_inputs:
         raise _too_many(len(given), options)
     if all(type(item) is str for item in given):
         return given
     if all(_is_ids(item) for item in given):
         return [tuple(item) for item in given]
-    raise Refusal(400, _INVALID_INPUT)
+    raise Refusal(400, INVALID_INPUT)
 
 
 def _is_ids(value: Any) -> bool:
@@ -144,20 +138,7 @@ def _tokens(inputs: Sequence[Input], options: Options) -> int:
 
 
 def _count(item: Input, bytes_per_token: float) -> int:
-    if not isinstance(item, str):
-        return len(item)
-    size = len(item) if item.isascii() else len(item.encode())
-    return max(1, math.ceil(size / bytes_per_token))
-
-
-def _check_poison(inputs: Sequence[Input]) -> None:
-    for item in inputs:
-        if isinstance(item, str) and "POISON-" in item:
-            if "POISON-400" in item:
-                raise Refusal(400, _INVALID_INPUT)
-            if "POISON-500" in item:
-                message = "The server had an error while processing your request. Sorry about that!"
-                raise Refusal(500, message, type="server_error")
+    return count_tokens(item, bytes_per_token) if isinstance(item, str) else len(item)
 
 
 def _write(inputs: Sequence[Input], model: str, dims: int, packed: bool, tokens: int, options: Options) -> Reply:
