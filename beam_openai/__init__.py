@@ -7,21 +7,43 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from beam_openai.client import API
+    from beam_openai.endpoints.chat_completions import ChatCompletions
+    from beam_openai.endpoints.classifications import Classifications
     from beam_openai.endpoints.embeddings import Embeddings
+    from beam_openai.endpoints.question_answers import Answers
+    from beam_openai.endpoints.search import Search
+    from beam_openai.options import column
     from beam_openai.parquet import ReadTables, WriteTables
     from beam_openai.quota import Quota
     from beam_openai.retry import Retry
 
-__all__ = ["API", "Embeddings", "Quota", "ReadTables", "Retry", "WriteTables"]
+__all__ = [
+    "API",
+    "Answers",
+    "ChatCompletions",
+    "Classifications",
+    "Embeddings",
+    "Quota",
+    "ReadTables",
+    "Retry",
+    "Search",
+    "WriteTables",
+    "column",
+]
 
 # Looked up when they are first used: Beam takes seconds to import, and `beam-openai --help` needs none of it.
 _MODULES = {
     "API": "client",
+    "Answers": "endpoints.question_answers",
+    "ChatCompletions": "endpoints.chat_completions",
+    "Classifications": "endpoints.classifications",
     "Embeddings": "endpoints.embeddings",
     "Quota": "quota",
     "ReadTables": "parquet",
     "Retry": "retry",
+    "Search": "endpoints.search",
     "WriteTables": "parquet",
+    "column": "options",
 }
 
 

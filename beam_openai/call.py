@@ -20,7 +20,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import apache_beam as beam
@@ -29,17 +29,24 @@ from apache_beam import pvalue
 from apache_beam.metrics import Metrics
 from apache_beam.utils.windowed_value import WindowedValue
 
-from beam_openai import errors, service, sources
+from beam_openai import errors, service, sources, stored, structs
+from beam_openai.answers import Answer, Bad
 from beam_openai.bundle import Bundle, Tally
 from beam_openai.client import API, Body, Request, Response
 from beam_openai.durations import retry_after
+from beam_openai.options import Column, check, of_row, option, sent
 from beam_openai.quota import Grant, Quota
 from beam_openai.retry import Retry
-from beam_openai.sources import Segment
-from beam_openai.tokens import Counts
+from beam_openai.sources import ANSWER_TOKENS, TOKENS, Segment
+from beam_openai.tokens import Counts, of_texts
+
+__all__ = ["Answer", "Bad", "Column", "Endpoint", "Response", "option"]
 
 RAW_BYTES = 65_536
 """How much of an unusable answer `error.raw` keeps."""
+
+_MUCH_BYTES = 65_536
+"""An answer that is so long to read that the next request need not wait for it."""
 
 _COUNTERS = (
     "requests",
@@ -52,43 +59,6 @@ _COUNTERS = (
     "cached_tokens",
     "throttled",
 )
-
-
-def option(default: Any = None) -> Any:
-    """A field of an Endpoint that is sent in the request's body under its own name, if it is set."""
-    return dataclasses.field(default=default, metadata={"wire": True})
-
-
-@dataclasses.dataclass(frozen=True)
-class Bad:
-    """Why one row of an answer cannot be used.
-
-    Attributes:
-      message: the reason.
-      raw: the row's part of the answer, as it came.
-      systematic: the reason would hold for every row: if it does for the first answer of all, the job stops.
-    """
-
-    message: str
-    raw: bytes
-    systematic: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer:
-    """What a response holds for the rows of its request.
-
-    Attributes:
-      columns: one array for each of the endpoint's fields, a value for each row.
-      bad: by the row's position, those without a usable value.
-      prompt_tokens, completion_tokens, cached_tokens: the answer's usage; None where it does not say.
-    """
-
-    columns: list[pa.Array]
-    bad: Mapping[int, Bad] = dataclasses.field(default_factory=dict)
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    cached_tokens: int | None = None
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -104,7 +74,7 @@ class Endpoint(beam.PTransform):
     (paid for, unusable; its text, up to 64 KiB, in `error.raw`).
 
     Attributes:
-      model: the model's name, as the server knows it.
+      model: the model's name, as the server knows it; or a column that holds each row's, `column("model")`.
       api: where the server is, and where its key is.
       retry: how often and how long to try.
       quota: a ceiling for this model in each worker process, beside what the server's headers say.
@@ -119,6 +89,8 @@ class Endpoint(beam.PTransform):
     """
 
     path: ClassVar[str]
+    main_input: ClassVar[str] = "input"
+    """The field that says what is read first of all: the one that a command line's --column sets."""
     most_rows: ClassVar[int] = 1
     """Rows of one request, by the server's documentation."""
     most_tokens: ClassVar[float] = float("inf")
@@ -127,8 +99,16 @@ class Endpoint(beam.PTransform):
     """Bytes of one request's input."""
     advice: ClassVar[Mapping[str, str]] = {}
     """For options that some servers do not know: what to set then."""
+    row_fields: ClassVar[frozenset[str]] = frozenset()
+    """Names in the body that hold the rows, which `params` cannot set."""
+    other_names: ClassVar[Mapping[str, str]] = {}
+    """Names in the body that some servers know by another: where one is refused, the other is sent from then on."""
+    takes_files: ClassVar[frozenset[str]] = frozenset()
+    """What the names of files end with whose bytes the main input may be: a command line reads folders of them."""
+    gives_files: ClassVar[bool] = False
+    """Whether the first column added holds the bytes of files, which a command line can write as such."""
 
-    model: str
+    model: str | Column
     api: API = dataclasses.field(default_factory=API)
     retry: Retry = dataclasses.field(default_factory=Retry)
     quota: Quota = dataclasses.field(default_factory=Quota)
@@ -138,17 +118,24 @@ class Endpoint(beam.PTransform):
 
     def __post_init__(self) -> None:
         super().__init__()
-        if not isinstance(self.model, str) or not self.model.strip():
+        if not (isinstance(self.model, Column) or (isinstance(self.model, str) and self.model.strip())):
             raise ValueError(f"model must be a model's name, not {self.model!r}")
-        if not isinstance(self.concurrency, int) or self.concurrency < 1:
-            raise ValueError(f"concurrency must be at least 1, not {self.concurrency!r}")
+        check("concurrency", self.concurrency, 1, float("inf"), whole=True)
+        if self.concurrency is None:
+            raise ValueError("concurrency must be a whole number 1 or more, not None")
         if self.journal is not None:
             raise ValueError("journal is not supported by this version")
         for name, kind in (("api", API), ("retry", Retry), ("quota", Quota), ("params", Mapping)):
             if not isinstance(getattr(self, name), kind):
                 raise ValueError(f"{name} must be a {kind.__name__}, not a {type(getattr(self, name)).__name__}")
-        if getattr(self, "output", None) == "error":
+        check("max_batch_size", getattr(self, "max_batch_size", None), 1, self.most_rows, whole=True)
+        if taken := self.row_fields & self.params.keys():
+            raise ValueError(f"params must not hold {min(taken)!r}: the rows go there")
+        names = self.outputs
+        if "error" in names:
             raise ValueError("a column named 'error' is what failed rows have: name the output otherwise")
+        if len(set(names)) < len(names) or not all(names):
+            raise ValueError(f"output: the added columns need a name each, and they have {', '.join(map(repr, names))}")
 
     # What an endpoint says of itself. Pure: no Beam, no HTTP, no threads, no time.
 
@@ -158,19 +145,19 @@ class Endpoint(beam.PTransform):
         raise NotImplementedError
 
     @property
-    def outputs(self) -> list[str]:
-        """Names of the columns that are added."""
-        return [field.name for field in self.fields]
+    def optional_inputs(self) -> list[str]:
+        """Names of columns that are read where the rows have them."""
+        return []
 
     @property
-    def fields(self) -> list[pa.Field]:
-        """The columns that are added; of type null where only the first answer can tell."""
+    def added(self) -> list[pa.Field]:
+        """The columns that are added, by their own names; of type null where only the first answer can tell."""
         raise NotImplementedError
 
     @property
-    def batch_size(self) -> int:
-        """Rows of one request at most."""
-        return self.most_rows
+    def is_text(self) -> bool:
+        """Whether all that a request's tokens come from is text, so that an answer's usage corrects the estimate."""
+        return True
 
     @property
     def most_input_tokens(self) -> int | None:
@@ -181,15 +168,30 @@ class Endpoint(beam.PTransform):
         """Why rows, by their position, could never be carried by a request."""
         raise NotImplementedError
 
+    def prepared(self, rows: pa.Table) -> pa.Table:
+        """The rows as the methods below take them: done once for a table, so that it need not be for each request.
+
+        Rows that are `invalid` come too, and must not make it raise.
+        """
+        return rows
+
     def tokens(self, rows: pa.Table, count: Callable[[pa.Array], Counts]) -> Counts:
-        """What each row will count against tokens per minute; `count` counts texts."""
-        raise NotImplementedError
+        """Tokens of each row's input; `count` counts texts."""
+        return of_texts(rows, count)
+
+    def answer_tokens(self, rows: pa.Table) -> Counts | float:
+        """Tokens of each row's answer that count against tokens per minute before it is known."""
+        return 0.0
 
     def request(self, rows: pa.Table) -> Request:
         """The request for some rows."""
         raise NotImplementedError
 
-    def columns(self, body: Body, rows: pa.Table) -> Answer:
+    def links(self, response: Response) -> Sequence[str]:
+        """URLs in an answer, whose contents `columns` finds in `response.fetched`."""
+        return ()
+
+    def columns(self, response: Response, rows: pa.Table) -> Answer:
         """What the answer holds for these rows.
 
         Raises:
@@ -197,11 +199,50 @@ class Endpoint(beam.PTransform):
         """
         raise NotImplementedError
 
-    def options(self) -> dict[str, Any]:
-        """What every request's body holds beside the rows: the options that are set, and `params`."""
-        wire = [field.name for field in dataclasses.fields(self) if field.metadata.get("wire")]
-        chosen = {name: getattr(self, name) for name in wire if getattr(self, name) is not None}
-        return {"model": self.model, **chosen, **self.params}
+    # What follows from that.
+
+    @property
+    def fields(self) -> list[pa.Field]:
+        """The columns that are added, by the names that `output` gives them."""
+        names: Any = getattr(self, "output", {})
+        if isinstance(names, str):
+            main = type(self).__dataclass_fields__["output"].default
+            names = {main: names} if names != main else {}
+        if unknown := names.keys() - {field.name for field in self.added}:
+            raise ValueError(f"output: a column {min(unknown)!r} is not added, so it cannot have another name")
+        return [field.with_name(names.get(field.name, field.name)) for field in self.added]
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the columns that are added."""
+        return [field.name for field in self.fields]
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of one request at most."""
+        return getattr(self, "max_batch_size", None) or self.most_rows
+
+    @property
+    def columns_read(self) -> list[str]:
+        """Names of all columns that the rows must have."""
+        return list(dict.fromkeys([*self.inputs, *self.columns_of_options.values()]))
+
+    @property
+    def columns_of_options(self) -> dict[str, str]:
+        """The columns that stand for options, by the options' names."""
+        given = {"model": self.model, **sent(self)}
+        return {name: value.name for name, value in given.items() if isinstance(value, Column)}
+
+    def options(self, rows: pa.Table | None = None) -> dict[str, Any]:
+        """What a request's body holds beside the rows: the options that are set, and `params`.
+
+        Args:
+          rows: those of the request, where options are columns; they have the same values in each.
+        """
+        given = {"model": self.model, **sent(self)}
+        if rows is not None:
+            given = of_row(given, rows)
+        return {**given, **self.params}
 
     def learns_for(self) -> tuple[object, ...]:
         """What two transforms must have in common to learn from each other's answers."""
@@ -307,7 +348,7 @@ class _Batch:
     def __init__(self, bundle: Bundle, segments: list[Segment], attempts: int = 0) -> None:
         self.owner = bundle
         self._bundle = bundle
-        self.tokens = float(sum(segment.costs[:, 0].sum() for segment in segments))
+        self.tokens = float(sum(segment.costs[:, (TOKENS, ANSWER_TOKENS)].sum() for segment in segments))
         self._segments = segments
         self._rows = sum(len(segment) for segment in segments)
         self._endpoint = bundle.endpoint
@@ -318,29 +359,46 @@ class _Batch:
         self._memory = 0
         self._outcome: Response | BaseException | None = None
 
-    def send(self, grant: Grant) -> None:
-        """One attempt; its outcome is kept for `receive`."""
+    def send(self, grant: Grant) -> bool:
+        """One attempt; its outcome is kept for `receive`. Whether that will take long."""
         self._outcome, self._memory = None, 0
         try:
             self._attempt(grant)
         except BaseException as error:
             self._outcome = error
+        outcome: Any = self._outcome
+        return isinstance(outcome, Response) and (
+            len(outcome.body) > _MUCH_BYTES or bool(self._endpoint.links(outcome))
+        )
 
     def _attempt(self, grant: Grant) -> None:
-        if self._bundle.is_stopped or not self._bundle.fits(self._segments):
+        if self._bundle.is_stopped or not self._bundle.packing.fits(self._segments):
             self._service.limiter.cancel(grant)
             self._divide()
             return
         now = time.monotonic()
         self._began = self._began or now
-        self._attempts += 1
         try:
             self._inputs = sources.inputs_of(self._segments)
-            self._request = self._endpoint.request(self._inputs)
+            self._request = stored.found(self._named(self._endpoint.request(self._inputs)))
+        except errors.InvalidInputError as error:
+            # Nothing is sent, and nothing counted.
+            self._service.limiter.cancel(grant)
+            self._outcome = error
+            return
+        self._attempts += 1
+        try:
             self._outcome = self._service.client.send(self._request, self._reserve)
         except errors.APIError as error:
             self._outcome = error
         self._observe(grant, time.monotonic() - now)
+
+    def _named(self, request: Request) -> Request:
+        """The request with the names that this server turned out to know."""
+        names = self._bundle.learned.names
+        if not names or not isinstance(request.body, Mapping):
+            return request
+        return dataclasses.replace(request, body={names.get(name, name): value for name, value in request.body.items()})
 
     def _reserve(self, length: int) -> None:
         """Waits until there is memory for an answer of so many bytes, and its columns."""
@@ -389,16 +447,19 @@ class _Batch:
 
     def _answered(self, response: Response) -> errors.APIError | None:
         """Columns back to where the rows came from; or the error that the answer turns out to be."""
+        if errors.is_error(response.body):
+            return self._service.client.error_in(response, self._request)
         try:
-            answer = self._endpoint.columns(response.body, self._inputs)
+            if links := self._endpoint.links(response):
+                response = dataclasses.replace(response, fetched={link: self._fetched(link) for link in links})
+            answer = self._endpoint.columns(response, self._inputs)
         except errors.BadAnswerError as error:
-            if errors.is_error(response.body):
-                return self._service.client.error_in(response, self._request)
             error.raw = self._raw(response.body)
             error.status, error.request_id = response.status, response.headers.get("x-request-id")
             return self._service.client.scrubbed(error)
-        self._learn(answer)
-        bad = {**answer.bad, **self._misfits(answer)}
+        used = self._learn(answer)
+        columns, misfits = self._settled(answer)
+        bad = {**answer.bad, **misfits}
         hopeless = len(bad) == self._rows and all(why.systematic for why in bad.values())
         if hopeless and not self._bundle.learned.answered:
             return errors.ConfigurationError(f"{self._endpoint.path}: {bad[0].message}")
@@ -408,33 +469,59 @@ class _Batch:
         elif down := self._service.exhausted(errors.BadAnswerError(f"{self._endpoint.path}: {bad[0].message}")):
             return down
         failures = {row: self._failure(why, response) for row, why in bad.items()}
-        kept = self._bundle.answered(self._segments, answer.columns, failures)
-        self._memory -= kept
-        self._bundle.ended()
+        size = sum(len(response.body) if isinstance(column, list) else column.nbytes for column in columns)
+        self._memory -= size
+        self._bundle.answered(self._segments, columns, failures, size, used)
         return None
 
-    def _learn(self, answer: Answer) -> None:
-        used = {
-            name: number
-            for name in ("prompt_tokens", "completion_tokens", "cached_tokens")
-            if (number := getattr(answer, name)) is not None
-        }
-        self._bundle.note(**used)
-        if answer.prompt_tokens:
-            self._bundle.learned.count.learn(self._bundle.costs(self._segments)[:, 0].sum(), answer.prompt_tokens)
-            total = answer.prompt_tokens + (answer.completion_tokens or 0)
-            self._service.limiter.settle(self._grant, total)
+    def _fetched(self, link: str) -> Body | errors.APIError:
+        """What is at a URL that the answer gave: tried again by itself, for the answer was paid for."""
+        began, attempt = time.monotonic(), 0
+        while True:
+            attempt += 1
+            try:
+                return self._service.client.fetch(link).body
+            except errors.APIError as error:
+                wait = None
+                if error.action == "wait" and not self._bundle.is_stopped:
+                    wait = self._endpoint.retry.wait(attempt, time.monotonic() - began, self._asked(error))
+                if wait is None:
+                    return error
+                time.sleep(wait)
 
-    def _misfits(self, answer: Answer) -> dict[int, Bad]:
-        """All good rows, where their columns have not the types that earlier answers had."""
+    def _learn(self, answer: Answer) -> dict[str, float]:
+        """What the answer cost, for the estimate, for the limiter, and for the metrics."""
+        names = ("prompt_tokens", "completion_tokens", "cached_tokens")
+        used = {name: number for name in names if (number := getattr(answer, name)) is not None}
+        if answer.prompt_tokens:
+            if self._endpoint.is_text:
+                self._bundle.learned.count.learn(self._bundle.packing.tokens(self._segments), answer.prompt_tokens)
+            self._service.limiter.settle(self._grant, answer.prompt_tokens + (answer.completion_tokens or 0))
+        return used
+
+    def _settled(self, answer: Answer) -> tuple[Sequence[pa.Array | list[Any]], dict[int, Bad]]:
+        """The columns with the types that are declared, or that earlier answers had; all good rows, if they cannot."""
+        known = self._bundle.learned.types
         if len(answer.bad) == self._rows:
-            return {}
-        types = [column.type for column in answer.columns]
+            return [], {}
+        pairs = zip(answer.columns, known, strict=True)
+        types = [type if isinstance(column, list) else column.type for column, type in pairs]
+        if types == known:
+            return answer.columns, {}
         wanted = self._bundle.learned.settle(types)
-        if types == wanted:
-            return {}
-        why = Bad(f"the answer is {types[0]}, where earlier ones were {wanted[0]}", b"", systematic=True)
-        return {row: why for row in range(self._rows) if row not in answer.bad}
+        columns = [
+            column if isinstance(column, list) else structs.widened(column, wants)
+            for column, wants in zip(answer.columns, wanted, strict=True)
+        ]
+        misfits = [
+            (column.type, wants)
+            for column, wants in zip(columns, wanted)
+            if not isinstance(column, list) and column.type != wants
+        ]
+        if not misfits:
+            return columns, {}
+        why = Bad(f"the answer is {misfits[0][0]}, where {misfits[0][1]} was expected", b"", systematic=True)
+        return columns, {row: why for row in range(self._rows) if row not in answer.bad}
 
     def _failure(self, why: Bad, response: Response) -> sources.Failure:
         return {
@@ -454,28 +541,36 @@ class _Batch:
 
     def _recover(self, error: errors.APIError) -> None:
         """One of three: see the table in errors.py."""
-        if error.action == "wait":
+        if error.action == "again":
+            self._service.pool.submit(self, wait=0.0)
+        elif error.action == "wait":
             self._try_again(error)
         elif error.action == "split" and self._rows > 1:
             self._split(error)
-        elif error.action == "fail" and (down := self._service.exhausted(error)) is not None:
+        elif type(error).action == "wait" and (down := self._service.exhausted(error)) is not None:
             self._service.stop(down)
         else:
-            self._fail("rejected", error)
+            self._fail("invalid_input" if isinstance(error, errors.InvalidInputError) else "rejected", error)
 
     def _explained(self, error: errors.APIError) -> errors.APIError:
         """The same error; or, where an option is the cause and not a row, one that stops the job and says what to set."""
+        if isinstance(error, errors.NotFoundError) and "model" in self._endpoint.columns_of_options:
+            error.action = "fail"  # it is this row's model that is not there
+            return error
         asked = self._asked(error)
         if error.action == "wait" and asked is not None and asked > self._endpoint.retry.max_wait:
             most = f"Retry(max_wait={self._endpoint.retry.max_wait:g})"
             error.args = (f"{error}. The server asks to wait {asked:.0f} s, longer than {most}",)
             error.action = "stop"
+        if self._has_other_name(error):
+            error.action = "again"
+            return error
         if isinstance(error, (errors.BadRequestError, errors.ConfigurationError)) and error.status in (400, 422):
             if self._bundle.learned.answered:
                 # With these options rows were answered: it is the row that does not go with them.
                 error.action = "split"
                 return error
-            options = self._endpoint.options().keys() - {"model"}
+            options = self._endpoint.options().keys() - {"model"} - self._endpoint.columns_of_options.keys()
             words = set(re.findall(r"\w+", error.detail))
             named = [error.param] if error.param in options else []
             named += [name for name in self._endpoint.advice if name in options and name in words]
@@ -483,6 +578,18 @@ class _Batch:
                 hint = self._endpoint.advice.get(named[0], f"check the option {named[0]!r}")
                 return errors.ConfigurationError(f"{error}. {hint}")
         return error
+
+    def _has_other_name(self, error: errors.APIError) -> bool:
+        """Whether the server refuses a name in the body that has another, not tried yet: that is sent from now on."""
+        if error.status not in (400, 422):
+            return False
+        words = {error.param, *re.findall(r"\w+", error.detail)}
+        sent = self._request.body if isinstance(self._request.body, Mapping) else {}
+        for name, other in self._endpoint.other_names.items():
+            is_unknown = name in words and (isinstance(error, errors.ConfigurationError) or other in words)
+            if is_unknown and name in sent and self._bundle.learned.rename(name, other):
+                return True
+        return False
 
     def _asked(self, error: errors.APIError) -> float | None:
         return retry_after(error.headers, error.detail, time.time())
@@ -507,7 +614,7 @@ class _Batch:
     def _split(self, error: errors.APIError) -> None:
         """Several requests in place of this one, until the rows that were the cause stand alone."""
         if isinstance(error, errors.RequestTooLargeError):
-            tokens, size = self._bundle.costs(self._segments).sum(axis=0)
+            tokens, size, _ = self._bundle.packing.costs(self._segments).sum(axis=0)
             self._bundle.learned.too_large(error, self._rows, tokens, size)
         self._divide()
 
@@ -515,10 +622,10 @@ class _Batch:
         """Others in place of this batch, so many of their attempts counted as made."""
         if self._bundle.is_stopped:
             return
-        for segments in self._bundle.divided(self._segments):
-            self._bundle.added()
+        pieces = list(self._bundle.packing.divided(self._segments))
+        self._bundle.replaced(len(pieces))
+        for segments in pieces:
             self._service.pool.submit(_Batch(self._bundle, segments, attempts), wait=0.0)
-        self._bundle.ended()
 
     def _fail(self, kind: str, error: errors.APIError) -> None:
         raw = error.raw.decode("utf-8", "replace") if error.raw is not None else None
@@ -530,7 +637,6 @@ class _Batch:
             code=error.code,
             type=error.type,
             request_id=error.request_id,
-            attempts=self._attempts,
+            attempts=self._attempts or None,
             raw=raw,
         )
-        self._bundle.ended()

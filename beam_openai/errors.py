@@ -15,8 +15,10 @@
       NotFoundError                 stop   404, 405, 415, a redirect: wrong address or model
       ConfigurationError            stop   an option that the model or the server does not know
       ServerDownError               stop   too many requests in a row without one success
+      InvalidInputError             fail   a file that a request is to carry is not there, too large, or cannot be read
 
-`action` is what to do: "wait" and try again, "split" the request (or fail its only row), "fail" its rows, "stop" the job.
+`action` is what to do: "wait" and try again, "split" the request (or fail its only row), "fail" its rows, "stop" the job;
+or, where whoever sent it knows better, "again": at once, in other words.
 Every class can be made from its message alone, because Beam re-raises a DoFn's error as `type(error)(message)`.
 """
 
@@ -28,8 +30,9 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-Action = Literal["wait", "split", "fail", "stop"]
+Action = Literal["wait", "again", "split", "fail", "stop"]
 
+_LONGEST_ERROR = 65_536
 _LONGEST_MESSAGE = 500
 _LONGEST_NAME = 100
 
@@ -132,7 +135,7 @@ class PermissionDeniedError(APIError):
 
 
 class NotFoundError(APIError):
-    action = "stop"
+    action: Action = "stop"
 
 
 class ConfigurationError(APIError):
@@ -141,6 +144,10 @@ class ConfigurationError(APIError):
 
 class ServerDownError(APIError):
     action = "stop"
+
+
+class InvalidInputError(APIError):
+    action = "fail"
 
 
 def from_response(status: int, headers: Mapping[str, str], body: bytes, where: str) -> APIError:
@@ -196,6 +203,8 @@ _ADVICE: dict[type[APIError], str] = {
 
 def is_error(body: bytes | memoryview) -> bool:
     """Whether a 2xx answer's body is an error all the same."""
+    if len(body) > _LONGEST_ERROR or b'"error"' not in bytes(body):
+        return False
     try:
         said = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -206,7 +215,13 @@ def is_error(body: bytes | memoryview) -> bool:
 
 
 class _Told:
-    """What a body says of its error; every field may be missing."""
+    """What a body says of its error; every field may be missing.
+
+    Attributes:
+      is_answer: it is a whole answer that says of itself that it failed, as those of /responses do.
+    """
+
+    is_answer = False
 
     def __init__(self, message: object, type: object, code: object, param: object) -> None:
         self.message = _line(message, _LONGEST_MESSAGE)
@@ -236,7 +251,7 @@ def _parse(body: bytes) -> _Told:
         said = said[0]
     if not isinstance(said, dict):
         return _Told(said, None, None, None)
-    inner = said.get("error")
+    inner, is_answer = said.get("error"), said.get("status") == "failed"
     if isinstance(inner, dict):
         said = inner
     elif inner is not None and "message" not in said:
@@ -247,7 +262,9 @@ def _parse(body: bytes) -> _Told:
     code = said.get("code", said.get("statusCode"))
     if message is None and said:
         message = said
-    return _Told(message, said.get("type"), code, said.get("param"))
+    told = _Told(message, said.get("type"), code, said.get("param"))
+    told.is_answer = is_answer
+    return told
 
 
 def _from_fastapi(details: list[Any]) -> _Told:
@@ -272,7 +289,9 @@ def _status_inside(told: _Told) -> int:
         return int(told.code)
     if told.names & _MONEY:
         return 429
-    return next((status for name, status in _STATUS_OF_NAME.items() if name in told.names), 500)
+    # An answer that failed has a code for each thing that its input can do wrong (invalid_image, bio_policy, ...).
+    other = 400 if told.is_answer else 500
+    return next((status for name, status in _STATUS_OF_NAME.items() if name in told.names), other)
 
 
 _STATUS_OF_NAME = {
@@ -287,6 +306,8 @@ _STATUS_OF_NAME = {
     "invalid_request_error": 400,
     "BadRequestError": 400,
     "invalid_prompt": 400,
+    "server_error": 500,
+    "vector_store_timeout": 500,
 }
 
 

@@ -29,11 +29,11 @@ class Task(Protocol):
     def owner(self) -> object:
         """Whose task it is, to be cancelled with."""
 
-    def send(self, grant: Grant) -> None:
-        """Blocks until there is an answer or an error. Raises nothing."""
+    def send(self, grant: Grant) -> bool:
+        """Blocks until there is an answer or an error; whether `receive` will take long. Raises nothing."""
 
     def receive(self) -> None:
-        """What follows from the answer; no longer counted as in flight. Raises nothing."""
+        """What follows from the answer; where that takes long, no longer counted as in flight. Raises nothing."""
 
 
 class Pool:
@@ -69,6 +69,11 @@ class Pool:
     @property
     def in_flight(self) -> int:
         return self._in_flight
+
+    @property
+    def is_hungry(self) -> bool:
+        """Whether there is little left to be sent."""
+        return 2 * len(self._fresh) <= self._size
 
     @property
     def throttled(self) -> float:
@@ -155,18 +160,17 @@ class Pool:
         self._threads.append(thread)
 
     def _work(self) -> None:
-        starting = 1
-        while (taken := self._take(starting)) is not None:
+        starting, landing = 1, 0
+        while (taken := self._take(starting, landing)) is not None:
             starting = 0
             task, grant = taken
-            task.send(grant)
-            # The first success, or what stops the job, is to be known before another request goes out.
-            proved = self.proved
-            if proved:
+            is_long = task.send(grant)
+            # The first success, or what stops the job, is to be known before another request goes out. Where it is
+            # short, the same thread goes on: to wake another would take longer.
+            landing = 0 if is_long and self.proved else 1
+            if not landing:
                 self._land()
             task.receive()
-            if not proved:
-                self._land()
 
     def _land(self) -> None:
         with self._changed:
@@ -174,9 +178,10 @@ class Pool:
             if self._idle:
                 self._changed.notify()
 
-    def _take(self, starting: int) -> tuple[Task, Grant] | None:
+    def _take(self, starting: int, landing: int) -> tuple[Task, Grant] | None:
         with self._changed:
             self._starting -= starting
+            self._in_flight -= landing
             while not self._closed:
                 now = self._clock()
                 wait, refused = self._until_next(now)

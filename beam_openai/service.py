@@ -10,12 +10,12 @@ import dataclasses
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
-from beam_openai import errors, tokens
+from beam_openai import errors, structs, tokens
 from beam_openai.client import Client
 from beam_openai.pool import Pool
 from beam_openai.quota import Limiter
@@ -65,7 +65,9 @@ class Service:
         with self._learned_lock:
             key = repr(endpoint.learns_for())
             if key not in self._learned:
-                self._learned[key] = Learned(tokens.counter(endpoint.model))
+                model = endpoint.model if isinstance(endpoint.model, str) else ""
+                declared = [None if pa.types.is_null(field.type) else field.type for field in endpoint.fields]
+                self._learned[key] = Learned(tokens.counter(model), declared)
             return self._learned[key]
 
     def begin(self, bundle: Running) -> None:
@@ -130,17 +132,19 @@ class Learned:
       count: counts the tokens of texts.
       most_rows, most_tokens, most_bytes: what a request may hold, where the server turned out to take less than its
         documentation says.
-      types: of the added columns, as the first answer had them.
+      types: of the added columns, as they are declared or as the first answer had them; None until there was one.
+      names: other names that turned out to be known in place of some in a request's body.
       answered: whether any row ever was.
       refused: whether a request ever was, because it was too large.
     """
 
-    def __init__(self, count: tokens.Estimate | tokens.Exact) -> None:
+    def __init__(self, count: tokens.Estimate | tokens.Exact, types: Sequence[pa.DataType | None]) -> None:
         self.count = count
         self.most_rows = float("inf")
         self.most_tokens = float("inf")
         self.most_bytes = float("inf")
-        self.types: list[pa.DataType] | None = None
+        self.types = list(types)
+        self.names: dict[str, str] = {}
         self.answered = False
         self.refused = False
         self._lock = threading.Lock()
@@ -148,12 +152,23 @@ class Learned:
     def rows(self, most: int) -> int:
         return int(min(most, self.most_rows))
 
-    def settle(self, types: list[pa.DataType]) -> list[pa.DataType]:
-        """The types that all answers must have: those given, if they are the first."""
+    def settle(self, types: Sequence[pa.DataType]) -> list[pa.DataType]:
+        """The types that all answers must have: those declared, else those given, if they are the first.
+
+        Structs may gain fields.
+        """
         with self._lock:
-            if self.types is None:
-                self.types = types
+            pairs = zip(self.types, types, strict=True)
+            self.types = [structs.merged(known, type) if known else type for known, type in pairs]
             return self.types
+
+    def rename(self, name: str, other: str) -> bool:
+        """From now on `other` is sent for `name`; False if it was tried before, the other way round."""
+        with self._lock:
+            if other in self.names:
+                return False
+            self.names = {**self.names, name: other}
+            return True
 
     def too_large(self, error: errors.RequestTooLargeError, rows: int, tokens: float, size: float) -> None:
         """A request of so many rows, tokens and bytes was more than the server takes."""

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from beam_openai import tables
+from beam_openai import structs, tables
 from beam_openai.tokens import as_plain
 
 ERROR = pa.struct(
@@ -40,6 +40,9 @@ _LARGE_PART = 64
 _SLICE_BYTES = 8 << 20
 
 Costs = NDArray[np.float64]
+"""What each row counts against limits, shape [rows, 3]: `TOKENS` of its input, `BYTES`, `ANSWER_TOKENS`."""
+
+TOKENS, BYTES, ANSWER_TOKENS = range(3)
 Failure = dict[str, Any]
 
 
@@ -58,18 +61,28 @@ class Output(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
+class Wanted:
+    """Columns that an endpoint reads of its rows, reads where they are there, and adds."""
+
+    inputs: Sequence[str]
+    optional: Sequence[str]
+    added: Sequence[pa.Field]
+
+
+@dataclasses.dataclass(frozen=True)
 class Part:
     """What came of rows `start` to `stop`.
 
     Attributes:
-      columns: a value for each row of each added column; not looked at where a row failed.
+      columns: a value for each row of each added column, as an array or, where the column's type is declared, as a list;
+        not looked at where a row failed, and empty where all did.
       failures: by position from `start`, the rows that failed.
       memory: bytes that are given back when the part is handed out.
     """
 
     start: int
     stop: int
-    columns: Sequence[pa.Array]
+    columns: Sequence[pa.Array | list[Any]]
     failures: Mapping[int, Failure]
     memory: int = 0
 
@@ -78,15 +91,17 @@ class Source:
     """Some rows, and what has come of them so far.
 
     Attributes:
-      inputs: the columns that the endpoint reads.
+      inputs: what the endpoint reads of them; in the end as its requests take it.
       invalid: by position, rows that cannot be read into such a column, and why.
+      ratio: tokens a byte, as it was estimated when they were counted.
     """
 
-    def __init__(self, inputs: pa.Table, fields: Sequence[str], nbytes: int) -> None:
+    def __init__(self, inputs: pa.Table, fields: Sequence[pa.Field], nbytes: int) -> None:
         self.inputs = inputs
         self.invalid: dict[int, str] = {}
+        self.ratio = 1.0
         self.nbytes = nbytes
-        self._names = fields
+        self._fields = fields
         self._parts: list[Part] = []
         self._remaining = inputs.num_rows
 
@@ -109,14 +124,15 @@ class Source:
 
 
 class TableSource(Source):
-    def __init__(self, table: pa.Table, place: Place, inputs: Sequence[str], fields: Sequence[str]) -> None:
-        super().__init__(_plain(table.select(list(inputs))), fields, table.nbytes)
+    def __init__(self, table: pa.Table, place: Place, wanted: Wanted) -> None:
+        names = [*wanted.inputs, *(name for name in wanted.optional if name in table.column_names)]
+        super().__init__(_plain(table.select(names)), wanted.added, table.nbytes)
         self._table = table
         self._place = place
 
     def outputs(self, parts: Sequence[Part]) -> Iterator[Output]:
         answered, failed = [], []
-        for part in _merged(parts):
+        for part in _merged(parts, self._fields):
             rows = self._table.slice(part.start, part.stop - part.start)
             if not part.failures:
                 answered.append(self._append(rows, part.columns))
@@ -129,23 +145,37 @@ class TableSource(Source):
                 answered.append(self._append(_pick(rows, good), columns))
         for tag, pieces in (("answered", answered), ("failed", failed)):
             if pieces:
-                yield Output(tag, pa.concat_tables(pieces), self._place)
+                yield Output(tag, structs.concat_tables(pieces), self._place)
 
     def _append(self, rows: pa.Table, columns: Sequence[pa.Array]) -> pa.Table:
-        for name, column in zip(self._names, columns):
-            rows = rows.append_column(name, column)
+        for field, column in zip(self._fields, columns):
+            rows = rows.append_column(field.name, column)
         return rows
 
 
-def _merged(parts: Sequence[Part]) -> Iterator[Part]:
-    """Small neighbours without failures as one: a slice and a chunk for each row would cost the next step dear."""
+def _merged(parts: Sequence[Part], fields: Sequence[pa.Field]) -> Iterator[Any]:
+    """The same with arrays for columns, small neighbours without failures as one.
+
+    A slice and a chunk for each row would cost the next step dear.
+    """
     for _, run in itertools.groupby(_neighbours(parts), key=lambda numbered: numbered[0]):
         alike = [part for _, part in run]
         if len(alike) == 1 or alike[-1].stop - alike[0].start >= _LARGE_PART * len(alike):
-            yield from alike  # many vectors are not copied for this
+            for part in alike:  # many vectors are not copied for this
+                yield dataclasses.replace(part, columns=_arrays([part], fields))
             continue
-        columns = [pa.concat_arrays(chunks) for chunks in zip(*(part.columns for part in alike))]
-        yield Part(alike[0].start, alike[-1].stop, columns, {})
+        yield Part(alike[0].start, alike[-1].stop, _arrays(alike, fields), alike[0].failures)
+
+
+def _arrays(parts: Sequence[Part], fields: Sequence[pa.Field]) -> list[pa.Array]:
+    """The columns of neighbours, one array each."""
+    arrays = []
+    for field, chunks in zip(fields, zip(*(part.columns for part in parts))):
+        if isinstance(chunks[0], list):
+            arrays.append(pa.array([value for chunk in chunks for value in chunk], field.type))
+        else:
+            arrays.append(chunks[0] if len(chunks) == 1 else structs.concat(chunks))
+    return arrays
 
 
 def _neighbours(parts: Sequence[Part]) -> Iterator[tuple[int, Part]]:
@@ -167,7 +197,9 @@ def _pick(rows: pa.Table, positions: list[int]) -> pa.Table:
 
 def _plain(inputs: pa.Table) -> pa.Table:
     """The same values, those that are written by dictionary or as views written out."""
-    return pa.table({name: as_plain(inputs[name]) for name in inputs.column_names})
+    columns = {name: as_plain(inputs[name]) for name in inputs.column_names}
+    # A table without columns would not know how many rows it has.
+    return pa.table(columns or {"": pa.nulls(inputs.num_rows)})
 
 
 def _with_errors(rows: pa.Table, failures: list[Failure]) -> pa.Table:
@@ -179,37 +211,39 @@ class RowsSource(Source):
         self,
         rows: list[Any],
         places: list[Place],
-        inputs: Sequence[str],
-        fields: Sequence[str],
+        wanted: Wanted,
     ) -> None:
         dicts = [tables.as_dict(row) for row in rows]
         columns, invalid = {}, {}
-        for name in inputs:
+        for name in (*wanted.inputs, *wanted.optional):
             if not any(name in row for row in dicts):
+                if name in wanted.optional:
+                    continue
                 raise ValueError(_no_column(name, dict.fromkeys(k for row in dicts for k in row)))
             columns[name], reasons = _column(name, [row.get(name) for row in dicts])
             invalid.update(reasons)
-        for name in fields:
+        for name in (field.name for field in wanted.added):
             if any(name in row for row in dicts):
                 raise ValueError(_column_exists(name))
         if any("error" in row and not _is_failure(row["error"]) for row in dicts):
             raise ValueError(_column_exists("error"))
-        inputs_table = pa.table(columns)
-        super().__init__(inputs_table, fields, inputs_table.nbytes)
+        inputs = pa.table(columns or {"": pa.nulls(len(rows))})
+        super().__init__(inputs, wanted.added, inputs.nbytes)
         self.invalid = invalid
         self._rows = [_without_error(row) for row in rows]
         self._places = places
 
     def outputs(self, parts: Sequence[Part]) -> Iterator[Output]:
         for part in parts:
-            columns = [column.to_pylist() for column in part.columns]
+            columns = [column if isinstance(column, list) else column.to_pylist() for column in part.columns]
             for position in range(part.stop - part.start):
                 row, place = self._rows[part.start + position], self._places[part.start + position]
                 if failure := part.failures.get(position):
                     yield Output("failed", tables.extend(row, {"error": failure}), place)
                 else:
                     values = [column[position] for column in columns]
-                    yield Output("answered", tables.extend(row, dict(zip(self._names, values))), place)
+                    names = (field.name for field in self._fields)
+                    yield Output("answered", tables.extend(row, dict(zip(names, values))), place)
 
 
 def _is_failure(value: Any) -> bool:
@@ -252,7 +286,7 @@ def _column(name: str, values: list[Any]) -> tuple[pa.Array, dict[int, str]]:
 
 @dataclasses.dataclass
 class Segment:
-    """Rows `start` to `stop` of a source; `costs` are tokens and bytes of each, shape [rows, 2]."""
+    """Rows `start` to `stop` of a source, and their costs."""
 
     source: Source
     start: int
@@ -289,25 +323,25 @@ def inputs_of(segments: Sequence[Segment]) -> pa.Table:
     return slices[0] if len(slices) == 1 else pa.concat_tables(slices)
 
 
-def from_table(table: pa.Table, place: Place, inputs: Sequence[str], fields: Sequence[str]) -> Iterator[TableSource]:
+def from_table(table: pa.Table, place: Place, wanted: Wanted) -> Iterator[TableSource]:
     """A table in slices of bounded size.
 
     Raises:
       ValueError: a column that is read is not there, or one that is added is.
     """
-    for name in inputs:
+    for name in wanted.inputs:
         if name not in table.column_names:
             raise ValueError(_no_column(name, table.column_names))
     if "error" in table.column_names and table.schema.field("error").type.equals(ERROR):
         # Rows that failed in an earlier run: tried again, they give up its error.
         table = table.drop_columns(["error"])
-    for name in (*fields, "error"):
+    for name in (*(field.name for field in wanted.added), "error"):
         if name in table.column_names:
             raise ValueError(_column_exists(name))
     row_bytes = max(1, table.nbytes // max(1, table.num_rows))
     step = max(1, min(_SLICE_ROWS, _SLICE_BYTES // row_bytes))
     for start in range(0, table.num_rows, step):
-        yield TableSource(table.slice(start, step), place, inputs, fields)
+        yield TableSource(table.slice(start, step), place, wanted)
 
 
 def _no_column(name: str, there: Sequence[str] | Mapping[str, None]) -> str:
@@ -319,10 +353,16 @@ def _column_exists(name: str) -> str:
     return f"the rows have a column {name!r} already: {hint}"
 
 
-def input_length(row: Any, inputs: Sequence[str]) -> int:
+def input_length(row: Any, wanted: Wanted) -> int:
     """About how many bytes a row that is no table has in what is read of it."""
     values = tables.as_dict(row)
-    return sum(len(value) for name in inputs if isinstance(value := values.get(name), Sized))
+    return sum(_length(values.get(name)) for name in (*wanted.inputs, *wanted.optional))
+
+
+def _length(value: Any) -> int:
+    if isinstance(value, (list, tuple)) and value and isinstance(value[0], Sized):
+        return sum(map(_length, value))  # images, say; of token ids it is their number that counts
+    return len(value) if isinstance(value, Sized) else 0
 
 
 def row_bytes(rows: pa.Table) -> Costs:

@@ -40,6 +40,16 @@ def as_plain(texts: pa.Array) -> pa.Array:
     return pa.nulls(len(texts), pa.string()) if pa.types.is_null(kind) else texts
 
 
+def of_texts(rows: pa.Table, count: Callable[[pa.Array], Counts]) -> Counts:
+    """Tokens of all columns of a table that are text, row by row."""
+    total = np.zeros(rows.num_rows, dtype=np.int64)
+    for column in rows.columns:
+        kind = as_plain(column[:0]).type
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            total = total + count(column)
+    return total
+
+
 def _is_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
@@ -61,7 +71,7 @@ class Estimate:
         return np.maximum(1, np.ceil(byte_lengths(texts) * ratio)).astype(np.int64)
 
     @staticmethod
-    def at_least(counts: Counts, lengths: NDArray[np.float64]) -> NDArray[np.float64]:
+    def at_least(counts: NDArray[np.float64], lengths: NDArray[np.float64]) -> NDArray[np.float64]:
         """Tokens that texts of so many bytes surely have: no token of OpenAI's vocabularies is longer than 128 bytes."""
         return lengths / 128
 
@@ -95,8 +105,8 @@ class Exact:
         return np.asarray([max(1, len(ids)) for ids in self._encode(rows)], dtype=np.int64)
 
     @staticmethod
-    def at_least(counts: Counts, lengths: NDArray[np.float64]) -> NDArray[np.float64]:
-        return counts.astype(np.float64)
+    def at_least(counts: NDArray[np.float64], lengths: NDArray[np.float64]) -> NDArray[np.float64]:
+        return counts
 
     def raise_to(self, estimated: float, counted: float) -> None:
         pass

@@ -101,8 +101,8 @@ def test_a_job_that_stops_is_1_in_one_line_and_leaves_nothing(server, corpus, tm
     [
         (["--dimension", "8"], "did you mean --dimensions"),
         (["--no-such-option"], "unknown option"),
-        (["--dimensions", "0"], "dimensions must be 1"),
-        (["--dimensions", "x"], "invalid int value"),
+        (["--dimensions", "0"], "dimensions must be a whole number from 1 to 1536, not 0"),
+        (["--dimensions", "x"], "not a whole number"),
         (["--params", "{"], "not JSON"),
         (["--encoding-format", "binary"], "not one of base64, float, none"),
         (["--key", "sk-0123456789"], "never the key itself"),

@@ -1,7 +1,6 @@
 """One call: over real sockets for what happens on the wire, by `responses` for what a server may say."""
 
 import gzip
-import http.client
 import json
 import os
 import pickle
@@ -19,9 +18,10 @@ import pytest
 import requests
 import responses
 import urllib3
+from wire import Wire, sends
 
 from beam_openai import errors
-from beam_openai.client import API, Client, Request
+from beam_openai.client import API, Client, Request, failures
 from beam_openai.client import http as client_module
 from beam_openai.emulator import Emulator
 
@@ -35,72 +35,6 @@ def _environment(monkeypatch):
         if name.startswith(("OPENAI_", "AZURE_")) or name.lower().endswith("_proxy") or "CA_BUNDLE" in name:
             monkeypatch.delenv(name)
     monkeypatch.setenv("THE_KEY", KEY)
-
-
-class Wire:
-    """A server that does with each connection what a test says: `act(connection)`, for every request that came in."""
-
-    def __init__(self, act, context=None):
-        self._act, self._context = act, context
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http{'s' if context else ''}://127.0.0.1:{self._listener.getsockname()[1]}/v1"
-        self.requests, self.connections, self.done = [], 0, threading.Event()
-        self._open = []
-
-    def __enter__(self):
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.done.set()
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for connection in self._open:
-            connection.close()
-
-    def _accept(self):
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            self._open.append(connection)
-            threading.Thread(target=self._serve, args=[connection], daemon=True).start()
-
-    def _serve(self, connection):
-        try:
-            if self._context:
-                connection = self._context.wrap_socket(connection, server_side=True)
-            reader = connection.makefile("rb")
-            while line := reader.readline():
-                headers = http.client.parse_headers(reader)
-                body = reader.read(int(headers["content-length"] or 0))
-                self.requests.append((line.decode().strip(), dict(headers), body))
-                if self._act(connection) == "close":
-                    reader.close()
-                    connection.close()
-                    return
-        except OSError:
-            pass
-
-    def drip(self, connection, data, pause):
-        for at in range(len(data)):
-            if self.done.wait(pause):
-                return
-            connection.sendall(data[at : at + 1])
-
-
-def sends(*answers):
-    """Each request gets the next answer, the last one for ever; what ends with None closes the connection."""
-    waiting = list(answers)
-
-    def act(connection):
-        answer = waiting.pop(0) if len(waiting) > 1 else waiting[0]
-        connection.sendall(answer if isinstance(answer, bytes) else answer[0])
-        return None if isinstance(answer, bytes) else "close"
-
-    return act
 
 
 def made(url, timeout=10.0, **options):
@@ -871,7 +805,7 @@ def test_every_exception_of_requests_and_urllib3_is_one_that_was_thought_of():
             def __str__(self):
                 return "words"
 
-        made = client_module._from_transport(Plain(), "POST /x", "http://a/v1")
+        made = failures.from_transport(Plain(), "POST /x", "http://a/v1")
         name = kind.__name__
         stops, late = errors.ConfigurationError, errors.APITimeoutError
         assert type(made) is (stops if name in STOPS else late if name in LATE else errors.APIConnectionError), kind

@@ -6,65 +6,16 @@ import dataclasses
 import importlib
 import pickle
 import pkgutil
-from collections.abc import Callable
-from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
 import pytest
-from conftest import MODEL, QUICK, run
+from cases import CASES
+from conftest import run
 
-from beam_openai import API, Quota, Retry, endpoints, tables
+from beam_openai import Quota, Retry, endpoints, tables
 from beam_openai.call import Endpoint
-from beam_openai.endpoints.embeddings import Embeddings
 
-
-@dataclasses.dataclass
-class Case:
-    """How one endpoint is tested.
-
-    Attributes:
-      kind: the transform.
-      model: a model of the emulator's that serves it.
-      row: the input columns of the n-th row.
-      bad: a row that the server refuses, with all that share a request with it.
-      null_row: a row that is never sent.
-      rows_of: how many rows a request's body asks for.
-      options: each option of its own, a value that the server takes, and what is then in the body.
-      local: options that are not sent, and a value for each.
-    """
-
-    kind: type[Endpoint]
-    model: str
-    row: Callable[[int], dict[str, Any]]
-    bad: dict[str, Any]
-    null_row: dict[str, Any]
-    rows_of: Callable[[dict[str, Any]], int]
-    options: dict[str, tuple[Any, Any]]
-    local: dict[str, Any]
-    required: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-    def make(self, server, **options):
-        given = {"model": self.model, "api": API(base_url=server.base_url), "retry": QUICK, **self.required, **options}
-        return self.kind(**given)
-
-    @property
-    def path(self):
-        return "/v1" + self.kind.path
-
-
-CASES = [
-    Case(
-        kind=Embeddings,
-        model=MODEL,
-        row=lambda n: {"text": f"text {n}"},
-        bad={"text": "POISON-400"},
-        null_row={"text": None},
-        rows_of=lambda body: len(body["input"]),
-        options={"dimensions": (4, 4), "encoding_format": ("float", "float"), "user": ("me", "me")},
-        local={"input": "text", "output": "vector", "max_batch_size": 3},
-    ),
-]
 SHARED = {"model", "api", "retry", "quota", "concurrency", "journal", "params"}
 
 pytestmark = pytest.mark.usefixtures("clean")
@@ -85,9 +36,9 @@ def test_every_endpoint_has_a_case():
 def test_it_is_a_dataclass_of_keywords_whose_options_are_all_tested(case, emulator):
     fields = dataclasses.fields(case.kind)
     assert all(field.kw_only for field in fields)
-    assert {field.name for field in fields} == SHARED | set(case.options) | set(case.local) | set(case.required)
+    assert {field.name for field in fields} == SHARED | case.names
     wire = {field.name for field in fields if field.metadata.get("wire")}
-    assert wire <= set(case.options) | set(case.required)
+    assert wire <= case.names - set(case.local)
     with pytest.raises(TypeError):
         case.kind(case.model)
     assert case.kind.__doc__ and case.kind.path.startswith("/")
@@ -131,18 +82,21 @@ def test_every_option_is_seen_on_the_wire_and_those_unset_are_not(case, emulator
     assert (request["method"], request["path"]) == ("POST", case.path)
     assert None not in request["body"].values()
     defaults = {field.name: field.default for field in dataclasses.fields(case.kind)}
-    for name, (value, written) in case.options.items():
+    others = {name: (value, written, {}) for name, (value, written) in case.options.items()}
+    for name, (value, written, beside) in {**others, **case.together}.items():
         assert (name in bare) == (defaults[name] is not None), name
+        if callable(value):
+            value = written = value(emulator)
         emulator.clear()
-        outcome = run(rows, case.make(emulator, **{name: value}))
+        outcome = run(rows, case.make(emulator, **{name: value, **beside}))
         assert outcome.answered and emulator.requests()[0]["body"][name] == written, name
     for name in [*case.local, *SHARED - {"model"}]:
-        assert name not in bare or name in ("input",), name
+        assert name not in bare or name in case.kind.row_fields, name
 
 
 @each
 def test_params_are_sent_verbatim_and_win(case, emulator):
-    emulator.inject({"status": 401, "body": ""}, path=case.kind.path)
+    emulator.inject({"status": 401, "body": ""}, path=case.path.removeprefix("/v1"))
     with pytest.raises(Exception, match="401"):
         run([case.row(0)], case.make(emulator, params={"anything": {"at": ["all", None]}, "model": "mine"}))
     body = emulator.requests()[0]["body"]

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from beam_openai.client import Response
 from beam_openai.endpoints.embeddings import Embeddings
 from beam_openai.errors import BadAnswerError
 from beam_openai.tokens import byte_lengths
@@ -43,7 +44,7 @@ def read(raw, count, **options):
     """(vectors, by row, None where bad; the answer)."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        answer = made(**options).columns(raw, rows(*"x" * count))
+        answer = made(**options).columns(Response(200, {}, raw, 0.1), rows(*"x" * count))
     vectors = [None if row in answer.bad else vector for row, vector in enumerate(answer.columns[0].to_pylist())]
     return vectors, answer
 
@@ -90,7 +91,7 @@ def test_what_is_not_set_is_not_sent():
 
 def test_params_are_sent_verbatim_and_win():
     params = {"truncate": True, "encoding_format": "int8", "nested": {"a": [1, None]}}
-    sent = json.loads(made(params=params).request(rows("a")).body)
+    sent = made(params=params).request(rows("a")).body
     assert sent == {"model": "tiny", **params, "input": ["a"]}
 
 
@@ -115,7 +116,7 @@ def test_texts_are_sent_as_they_are_whatever_their_type(kind):
     table, endpoint = pa.table({"text": texts, "other": range(len(ODD))}), made()
     assert endpoint.invalid(table) == {}
     request = endpoint.request(table)
-    assert json.loads(request.body)["input"] == ODD
+    assert request.body["input"] == ODD
     assert (request.path, request.method, request.content_type) == ("/embeddings", "POST", "application/json")
     assert endpoint.tokens(table, byte_lengths).tolist() == [len(text.encode()) for text in ODD]
     empty = table.slice(0, 0)
@@ -125,7 +126,7 @@ def test_texts_are_sent_as_they_are_whatever_their_type(kind):
 @given(st.lists(st.text()))
 def test_any_text_comes_out_of_the_request_as_it_went_in(texts):
     table = rows(*texts, kind=pa.string())
-    assert json.loads(made().request(table).body)["input"] == texts
+    assert made().request(table).body["input"] == texts
     assert made().invalid(table) == {row: "text is empty" for row, text in enumerate(texts) if not text}
 
 
@@ -159,7 +160,7 @@ def test_a_column_of_another_type_is_invalid_in_every_row_and_counts_nothing(val
 def test_lists_of_token_ids_are_sent_as_lists(kind):
     table = rows([1, 2], [3, 4], kind=kind)
     assert made().invalid(table) == {}
-    assert json.loads(made().request(table).body)["input"] == [[1, 2], [3, 4]]
+    assert made().request(table).body["input"] == [[1, 2], [3, 4]]
     assert made().tokens(table, byte_lengths).tolist() == [2, 2]
 
 
@@ -243,7 +244,7 @@ def test_an_index_that_is_written_oddly_is_still_an_index(write):
 )
 def test_an_answer_whose_indexes_are_not_the_rows_is_no_answer(indexes):
     message = refused(body(*(item([1.0, 2.0], index) for index in indexes)), 3)
-    assert "/embeddings: " in message and ("vectors" in message)
+    assert "/embeddings: " in message and "answers" in message
 
 
 @pytest.mark.parametrize(
@@ -456,10 +457,10 @@ def test_an_answer_of_2048_vectors_is_read_exactly():
     matrix = np.random.default_rng(0).standard_normal((2048, 256), np.float32)
     order = np.random.default_rng(1).permutation(2048)
     raw = body(*(item(base64.b64encode(matrix[row].tobytes()).decode(), int(row)) for row in order))
-    answer = made(dimensions=256).columns(raw, rows(*"x" * 2048))
+    answer = made(dimensions=256).columns(Response(200, {}, raw, 0.1), rows(*"x" * 2048))
     np.testing.assert_array_equal(answer.columns[0].flatten().to_numpy().reshape(2048, 256), matrix)
 
 
 def test_no_rows_make_an_empty_column():
-    answer = made(dimensions=4).columns(b'{"data":[]}', rows(kind=pa.array([], pa.string())))
+    answer = made(dimensions=4).columns(Response(200, {}, b'{"data":[]}', 0.1), rows(kind=pa.array([], pa.string())))
     assert len(answer.columns[0]) == 0 and answer.columns[0].type == pa.list_(pa.float32(), 4)

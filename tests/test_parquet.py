@@ -895,6 +895,7 @@ def one_part(tmp_path, *tables):
         (pa.list_(pa.field("element", pa.int8())), pa.list_(pa.int64())),
         (pa.struct([("a", pa.null()), ("b", pa.int8())]),
          pa.struct([("a", pa.string()), ("b", pa.int64())])),
+        (pa.struct([("b", pa.int8())]), pa.struct([("a", pa.list_(pa.string())), ("b", pa.int64())])),
     ],
     ids=str,
 )  # fmt: skip
@@ -903,6 +904,19 @@ def test_types_that_widen_without_loss_share_a_part(tmp_path, narrow, wide):
     [got] = one_part(tmp_path, *tables)
     assert got.num_rows == 6
     assert got.schema.field("c").type.equals(pa.list_(pa.float32()) if pa.types.is_fixed_size_list(wide) else wide)
+
+
+def test_a_struct_that_gains_a_vector_holds_it_as_a_list(tmp_path):
+    kinds = [pa.struct([("a", pa.int64()), *more]) for more in ([], [("v", F2)], [])]
+    values = [{"a": 1}, {"a": 2, "v": [1.0, 2.0]}, {"a": 3}]
+    tables = [pa.table({"c": pa.array([value], kind)}) for value, kind in zip(values, kinds)]
+    [got] = one_part(tmp_path, *tables)
+    assert got["c"].to_pylist() == [{"a": 1, "v": None}, {"a": 2, "v": [1.0, 2.0]}, {"a": 3, "v": None}]
+
+
+def test_structs_that_have_each_a_field_of_their_own_do_not_share_a_part(tmp_path):
+    tables = one_part(tmp_path, pa.table({"c": [{"a": 1, "b": 1}]}), pa.table({"c": [{"a": 1, "c": 1}]}))
+    assert [table.num_rows for table in tables] == [1, 1]
 
 
 def test_nullability_and_metadata_do_not_part_tables(tmp_path):

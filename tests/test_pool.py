@@ -30,8 +30,8 @@ class Clock:
 class Task:
     """Notes when it is sent; `hold` keeps it in flight until `go` is set."""
 
-    def __init__(self, name="", owner=None, tokens=1.0, hold=False, then=None):
-        self.name, self.owner, self.tokens, self._then = name, owner, tokens, then
+    def __init__(self, name="", owner=None, tokens=1.0, hold=False, then=None, is_long=False):
+        self.name, self.owner, self.tokens, self._then, self._is_long = name, owner, tokens, then, is_long
         self.sent, self.go, self.received = threading.Event(), threading.Event(), threading.Event()
         if not hold:
             self.go.set()
@@ -40,6 +40,7 @@ class Task:
         self.log.append(self.name)
         self.sent.set()
         assert self.go.wait(PATIENCE)
+        return self._is_long
 
     def receive(self):
         if self._then:
@@ -277,10 +278,10 @@ def test_before_the_first_success_two_threads_are_enough(make):
     assert started <= 2
 
 
-def test_decoding_holds_no_place_in_flight(make):
+def test_decoding_that_takes_long_holds_no_place_in_flight(make):
     harness = make(1)
     decoded = threading.Event()
-    slow = Task("slow", then=lambda task: decoded.wait(PATIENCE))
+    slow = Task("slow", then=lambda task: decoded.wait(PATIENCE), is_long=True)
     harness.submit(slow)
     under_way(slow)
     others = [Task(number) for number in range(5)]

@@ -1,4 +1,4 @@
-"""The command `beam-openai`: an endpoint over a dataset, or the emulator.
+"""The command `beam-openai`: an endpoint over a dataset, what there is on a server, or the emulator.
 
 Neither `--help` nor anything that needs no pipeline imports Beam, which takes seconds.
 """
@@ -11,7 +11,21 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 ENDPOINTS = {
+    "answers": ("beam_openai.endpoints.question_answers", "Answers", "answers from documents and by example"),
+    "chat": ("beam_openai.endpoints.chat_completions", "ChatCompletions", "an answer to each prompt"),
+    "classifications": ("beam_openai.endpoints.classifications", "Classifications", "a label by labelled examples"),
     "embeddings": ("beam_openai.endpoints.embeddings", "Embeddings", "a vector for each text"),
+    "search": ("beam_openai.endpoints.search", "Search", "the documents that fit a query best"),
+}
+
+FAMILIES = {
+    "files": "list, upload, show, delete and download files",
+    "uploads": "upload large files in parts",
+    "models": "list, show and delete models",
+    "engines": "list and show engines, as models were called",
+    "fine-tunes": "fine-tune as it was until 2024",
+    "fine-tuning": "fine-tuning jobs",
+    "batches": "requests in a file, answered within a day",
 }
 
 _DESCRIPTION = """\
@@ -36,6 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from beam_openai.cli import run
 
             return run.endpoint(commands[command], command, arguments)
+        if command in FAMILIES:
+            from beam_openai.cli import manage
+
+            return manage.run(commands[command], command, arguments)
         parsed = parser.parse_args(arguments)
         if command == "emulator":
             from beam_openai import emulator
@@ -68,6 +86,10 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
             name, help=f"{summary}, for every row", allow_abbrev=False, add_help=False, prog=f"beam-openai {name}"
         )
         for name, (_, _, summary) in ENDPOINTS.items()
+    }
+    commands |= {
+        name: subparsers.add_parser(name, help=summary, allow_abbrev=False, prog=f"beam-openai {name}")
+        for name, summary in FAMILIES.items()
     }
     emulator.add_arguments(
         subparsers.add_parser("emulator", help="run a strict local OpenAI server", allow_abbrev=False)

@@ -10,7 +10,10 @@ import re
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from beam_openai.options import Column
 
 
 def add_flags(
@@ -82,33 +85,60 @@ def _help(text: str, field: dataclasses.Field[Any]) -> str:
 
 
 def _reader(hint: Any) -> dict[str, Any]:
-    """How argparse reads a value of this type; where None may be meant, it is written `none`."""
-    options = [hint]
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        options = list(typing.get_args(hint))
-    optional = type(None) in options
-    kind = next((option for option in options if option is not type(None)), str)
-    if typing.get_origin(kind) is typing.Literal:
-        choices = [*typing.get_args(kind), *(["none"] if optional else [])]
-        return {"choices": choices} if not optional else {"type": _or_none(str, choices), "metavar": "|".join(choices)}
-    if kind is bool:
+    """How argparse reads a value of this type.
+
+    Where None may be meant it is written `none`, where a column `column(NAME)`; JSON may stand in a file, `@FILE`.
+    """
+    options = list(typing.get_args(hint)) if typing.get_origin(hint) in (typing.Union, types.UnionType) else [hint]
+    if options == [bool] or set(options) == {bool, type(None)}:
         return {"action": argparse.BooleanOptionalAction}
-    if typing.get_origin(kind) in (dict, list) or kind in (dict, list):
-        return {"type": _json, "metavar": "JSON"}
-    reads = kind if kind in (int, float) else str
-    return {"type": reads, "metavar": {int: "N", float: "X"}.get(reads, "TEXT")}
+    choices = next((typing.get_args(kind) for kind in options if typing.get_origin(kind) is typing.Literal), None)
+    if choices and len(options) == 1:
+        return {"choices": choices}
+    kinds = [typing.get_origin(kind) or kind for kind in options]
+    reads = next((kind for kind in kinds if kind in (bool, int, float, str)), None)
+    names = {None: "JSON", int: "N", float: "X"}
+    shown = "|".join([*choices, "none"]) if choices else names.get(reads, "TEXT")
+    return {"type": _Value(kinds, reads, choices), "metavar": shown}
 
 
-def _or_none(kind: type, choices: list[str]) -> Any:
-    def read(text: str) -> Any:
-        if text not in choices:
-            raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(choices)}")
-        return None if text == "none" else kind(text)
+class _Value:
+    """Reads one value from the command line."""
 
-    return read
+    def __init__(self, kinds: list[Any], reads: Any, choices: tuple[Any, ...] | None) -> None:
+        self._reads = reads
+        self._choices = choices
+        self._may_be_none = type(None) in kinds and bool(choices)
+        self._may_be_column = Column in kinds
+        self._may_be_json = Any in kinds or bool({list, dict, Mapping} & set(kinds))
+
+    def __call__(self, text: str) -> Any:
+        if self._may_be_none and text == "none":
+            return None
+        if self._may_be_column and (named := re.fullmatch(r"column\((.+)\)", text)):
+            return Column(named.group(1))
+        if self._choices:
+            if text not in self._choices:
+                known = [*self._choices, *(["none"] if self._may_be_none else [])]
+                raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(known)}")
+            return text
+        if self._may_be_json and (self._reads is None or text[:1] in "[{@"):
+            return _json(text)
+        try:
+            return (self._reads or str)(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"not {_KINDS[self._reads]}: {text!r}") from None
+
+
+_KINDS = {int: "a whole number", float: "a number"}
 
 
 def _json(text: str) -> Any:
+    if text.startswith("@"):
+        try:
+            text = Path(text[1:]).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise argparse.ArgumentTypeError(f"cannot be read: {error}") from None
     try:
         return json.loads(text)
     except ValueError as error:

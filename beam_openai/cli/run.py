@@ -23,7 +23,6 @@ from beam_openai.client import API
 from beam_openai.quota import Quota
 from beam_openai.retry import Retry
 
-_MAIN_INPUTS = ("prompt", "input", "image", "audio", "query", "question")
 _POLL_SECONDS = 0.2
 _PATIENCE_SECONDS = 3.0
 
@@ -35,7 +34,6 @@ class _Flags(NamedTuple):
     api: dict[str, str]
     retry: dict[str, str]
     quota: dict[str, str]
-    main_input: str
 
 
 def endpoint(parser: argparse.ArgumentParser, name: str, arguments: list[str]) -> int:
@@ -65,7 +63,7 @@ def endpoint(parser: argparse.ArgumentParser, name: str, arguments: list[str]) -
     return job.run(parser.prog)
 
 
-def _add_flags(parser: argparse.ArgumentParser, kind: type) -> _Flags:
+def _add_flags(parser: argparse.ArgumentParser, kind: Any) -> _Flags:
     parser.description = (kind.__doc__ or "").split("\n\n")[0].replace("`", "")
     parser.epilog = (
         "Any other option is Beam's own, as --runner FlinkRunner; without --runner the run is in this process."
@@ -86,11 +84,11 @@ def _add_flags(parser: argparse.ArgumentParser, kind: type) -> _Flags:
         "--format", choices=("parquet", "jsonl", "csv"), help="the input's format, if its names do not tell"
     )
     data.add_argument("--overwrite", action="store_true", help="replace what earlier runs left in these folders")
-    main_input = next(name for name in _MAIN_INPUTS if name in kind.__dataclass_fields__)  # type: ignore[attr-defined]
     data.add_argument("--column", metavar="NAME", help="the column to read (default: the endpoint's own)")
+    is_template = kind.main_input == "prompt"
     rename: dict[str, str | None] = {
         "output": "output-column",
-        "input": None,
+        **({} if is_template else {kind.main_input: None}),
         **dict.fromkeys(("api", "retry", "quota", "journal")),
     }
     options = flags.add_flags(parser.add_argument_group("endpoint"), kind, rename)
@@ -101,14 +99,14 @@ def _add_flags(parser: argparse.ArgumentParser, kind: type) -> _Flags:
     other = parser.add_argument_group("other")
     other.add_argument("--debug", action="store_true", help="show Beam's messages, and tracebacks")
     other.add_argument("-h", "--help", action="help", help="show this and exit")
-    return _Flags(options, server, retry, quota, main_input)
+    return _Flags(options, server, retry, quota)
 
 
-def _make(kind: type, chosen: argparse.Namespace, fields: _Flags) -> Any:
+def _make(kind: Any, chosen: argparse.Namespace, fields: _Flags) -> Any:
     own = flags.chosen(chosen, fields.endpoint)
     if chosen.column is not None:
-        is_template = fields.main_input == "prompt"
-        own[fields.main_input] = f"{{{chosen.column}}}" if is_template else chosen.column
+        is_template = kind.main_input == "prompt"
+        own[kind.main_input] = f"{{{chosen.column}}}" if is_template else chosen.column
     return kind(
         api=API(**flags.chosen(chosen, fields.api)),
         retry=Retry(**flags.chosen(chosen, fields.retry)),

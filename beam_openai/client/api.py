@@ -33,7 +33,8 @@ class API:
       organization, project: sent as OpenAI-Organization and OpenAI-Project; default OPENAI_ORG_ID, OPENAI_PROJECT_ID.
       api_version: for Azure: sent as `?api-version=`, and the key goes in the header `api-key`.
       headers: further headers, as they are; not for secrets.
-      timeout: seconds that one attempt may take, from connecting to the answer's last byte.
+      timeout: seconds that one attempt may take, from connecting to the answer's last byte; of files that are streamed, up
+        or down, seconds in which nothing moves.
 
     Raises:
       ValueError: something that can never work, or a key where the place of a key belongs (it is not repeated).
@@ -78,13 +79,17 @@ class API:
         key = None if isinstance(self.key, str | None) else getattr(self.key, "__dict__", self.key)
         return repr((self, key))
 
-    def url(self, path: str) -> str:
-        """The URL of an operation: the base's path + `path`, with the base's query and the API version."""
+    def url(self, path: str, query: Mapping[str, str] | None = None) -> str:
+        """The URL of an operation: the base's path + `path`, with the base's query, the API version and `query`."""
         parts = urllib.parse.urlsplit(str(self.base_url))
-        query = [parts.query] if parts.query else []
+        queries = [parts.query] if parts.query else []
         if self.api_version:
-            query.append(urllib.parse.urlencode({"api-version": self.api_version}))
-        return urllib.parse.urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/") + path, "&".join(query), ""))
+            queries.append(urllib.parse.urlencode({"api-version": self.api_version}))
+        if query:
+            queries.append(urllib.parse.urlencode(query))
+        return urllib.parse.urlunsplit(
+            (parts.scheme, parts.netloc, parts.path.rstrip("/") + path, "&".join(queries), "")
+        )
 
     def find_key(self) -> str | None:
         """The key, from where it is; None where none is set and none was asked for.

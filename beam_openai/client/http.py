@@ -5,44 +5,27 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import ssl
+import math
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
+import msgspec
 import requests
 import urllib3
 
-from beam_openai import buffers, errors
+from beam_openai import errors
 from beam_openai.client.api import API
-from beam_openai.client.sockets import Adapter, Connection, Sockets
+from beam_openai.client.elsewhere import Elsewhere
+from beam_openai.client.failures import FAILURES, from_transport
+from beam_openai.client.multipart import Form
+from beam_openai.client.reading import bounded, chunks, closing, length_of, read
+from beam_openai.client.request import Request, Response, Stream
+from beam_openai.client.sockets import Adapter, Sockets
 
 _CONNECT_SECONDS = 10.0
-_READ_BYTES = 1 << 18
-_LARGEST_BYTES = 1 << 30
-_UNTOLD_BYTES = 256 << 20
-Body = bytes | memoryview
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """One call. `path` begins with a slash and is percent-encoded."""
-
-    path: str
-    body: bytes | None = None
-    method: str = "POST"
-    content_type: str = "application/json"
-
-
-@dataclasses.dataclass(frozen=True)
-class Response:
-    """A 2xx answer; `headers` in lower case, `seconds` from sending to the last byte."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: Body
-    seconds: float
+_LARGEST_ERROR_BYTES = 16 << 20
 
 
 class Client:
@@ -64,6 +47,7 @@ class Client:
         with requests.Session() as session:
             found = session.merge_environment_settings(self._url, {}, False, None, None)
         self._proxies, self._verify, self._cert = found["proxies"], found["verify"], found["cert"]
+        self._elsewhere = Elsewhere(self._sockets, api.timeout)
 
     def _make_headers(self) -> dict[str, str]:
         headers = {"User-Agent": "beam-openai", "Accept-Encoding": "gzip, deflate"}
@@ -93,20 +77,72 @@ class Client:
         started = time.monotonic()
         try:
             answer = self._open(request)
-            with _closing(answer):
+            with closing(answer):
                 headers = {name.lower(): value for name, value in answer.headers.items()}
-                length = _length(answer)
+                length = length_of(answer)
                 before_body(length)
-                body = _read(answer, length, started + self._api.timeout)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise self.scrubbed(_from_transport(error, where, self._url)) from None
+                # What was streamed may have taken any time to send.
+                began = time.monotonic() if isinstance(request.body, Form) and request.body.is_streamed else started
+                body = read(answer, length, began + self._api.timeout)
+        except FAILURES as error:
+            raise self.scrubbed(from_transport(error, where, self._url)) from None
         response = Response(answer.status_code, headers, body, time.monotonic() - started)
-        if 300 <= response.status < 400:
-            said = f"the server redirects to {_host(headers.get('location', ''))}, which is not followed: set base_url"
-            response = dataclasses.replace(response, body=said.encode())
         if response.status >= 300:
-            raise self.error_in(response, request)
+            raise self._refusal(response, request)
         return response
+
+    @contextlib.contextmanager
+    def stream(self, request: Request) -> Iterator[Stream]:
+        """Sends once, and gives the answer's body as it comes: for downloads, and for events.
+
+        `API.timeout` is how long each piece may take, not the whole. What is not read to its end is given up, with its
+        connection.
+
+        Raises:
+          APIError: as `send` does; also while the pieces are read.
+        """
+        where = f"{request.method} {request.path}"
+        started = time.monotonic()
+        try:
+            answer = self._open(request)
+        except FAILURES as error:
+            raise self.scrubbed(from_transport(error, where, self._url)) from None
+        headers = {name.lower(): value for name, value in answer.headers.items()}
+        pieces = self._pieces(answer, where)
+        try:
+            if answer.status_code >= 300:
+                body = b"".join(bounded(pieces, _LARGEST_ERROR_BYTES))
+                raise self._refusal(Response(answer.status_code, headers, body, time.monotonic() - started), request)
+            yield Stream(answer.status_code, headers, pieces)
+        finally:
+            pieces.close()
+            # Nothing is left of it where all was read: its connection is back by then.
+            answer.raw.close()
+
+    def _pieces(self, answer: requests.Response, where: str) -> Generator[bytes, None, None]:
+        try:
+            yield from chunks(answer, math.inf, self._api.timeout)
+            answer.raw.release_conn()
+        except FAILURES as error:
+            raise self.scrubbed(from_transport(error, where, self._url)) from None
+
+    def fetch(self, url: str, most: int = 256 << 20) -> Response:
+        """GETs what a server handed out the address of: an image, say. No header tells who asks, and the key least of all.
+
+        Redirects are followed within a scheme, from https to https; `most` is what the body may have, in bytes.
+
+        Raises:
+          APIError: as `send` does, but nothing that a host elsewhere refuses stops a job. No message holds the address's
+            query, which may be a pass to what it names.
+        """
+        return self._elsewhere.fetch(url, most)
+
+    def _refusal(self, response: Response, request: Request) -> errors.APIError:
+        if response.status < 400:
+            to = _host(response.headers.get("location", ""))
+            said = f"the server redirects to {to}, which is not followed: set base_url"
+            response = dataclasses.replace(response, body=said.encode())
+        return self.error_in(response, request)
 
     def error_in(self, response: Response, request: Request) -> errors.APIError:
         """The error that an answer's body holds; also a 2xx answer's."""
@@ -118,25 +154,32 @@ class Client:
         """Closes all connections for good; calls under way end at once with an error, and no other begins."""
         self._sockets.shut()
         self._adapter.close()
+        self._elsewhere.close()
 
     def _open(self, request: Request) -> requests.Response:
         # A prepared request made by hand: Session.request() would cost as much again as the rest of a small call.
         prepared = requests.PreparedRequest()
-        prepared.method, prepared.url, prepared.body = (
-            request.method,
-            self._api.url(request.path),
-            request.body,
-        )
+        prepared.method, prepared.url = request.method, self._api.url(request.path, request.query)
         prepared.hooks = {}
         prepared.headers = requests.structures.CaseInsensitiveDict(self._headers)
-        if request.body is not None:
+        timeout = self._api.timeout
+        limits = urllib3.Timeout(connect=min(_CONNECT_SECONDS, timeout), total=timeout)
+        if isinstance(request.body, Form):
+            form = request.body.encode()
+            prepared.body = form.pieces  # type: ignore[assignment]  # requests takes an iterator, its stubs do not say so
+            prepared.headers["Content-Type"] = form.content_type
+            prepared.headers["Content-Length"] = str(form.length)
+            if request.body.is_streamed:
+                limits = urllib3.Timeout(connect=min(_CONNECT_SECONDS, timeout), read=timeout)
+        elif request.body is not None:
+            body = msgspec.json.encode(request.body) if isinstance(request.body, Mapping) else request.body
+            prepared.body = body
             prepared.headers["Content-Type"] = request.content_type
-            prepared.headers["Content-Length"] = str(len(request.body))
-        timeout = urllib3.Timeout(connect=min(_CONNECT_SECONDS, self._api.timeout), total=self._api.timeout)
+            prepared.headers["Content-Length"] = str(len(body))
         return self._adapter.send(
             prepared,
             stream=True,
-            timeout=timeout,  # type: ignore[arg-type]  # requests takes urllib3's too, its stubs do not say so
+            timeout=limits,  # type: ignore[arg-type]  # requests takes urllib3's too, its stubs do not say so
             verify=self._verify if self._verify is not None else True,
             cert=self._cert,
             proxies=self._proxies,
@@ -172,100 +215,3 @@ def _host(location: str) -> str:
     with contextlib.suppress(ValueError):
         return urllib.parse.urlsplit(location).hostname or "elsewhere"
     return "elsewhere"
-
-
-def _length(answer: requests.Response) -> int:
-    """The body's length in bytes; 0 where the server does not say, or not sanely."""
-    # What `raw` makes of the header, which may be no number, or stand beside chunks.
-    length = answer.raw.length_remaining or 0
-    return length if length <= _LARGEST_BYTES else 0
-
-
-def _read(answer: requests.Response, length: int, deadline: float) -> Body:
-    """The whole body, decompressed."""
-    # `raw` and not `iter_content`: that one costs four times as much for a body of 16 MB.
-    chunks = _chunks(answer, deadline)
-    if length < _READ_BYTES or "content-encoding" in answer.headers:
-        return b"".join(_bounded(chunks))
-    room, body = buffers.lease(length)
-    filled = 0
-    for chunk in chunks:
-        room[filled : filled + len(chunk)] = chunk
-        filled += len(chunk)
-    return memoryview(body)[:filled]
-
-
-def _bounded(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    size = 0
-    for chunk in chunks:
-        yield chunk
-        size += len(chunk)
-        if size > _UNTOLD_BYTES:
-            raise errors.BadAnswerError(f"an answer of more than {_UNTOLD_BYTES >> 20} MB that did not say its length")
-
-
-def _chunks(answer: requests.Response, deadline: float) -> Iterator[bytes]:
-    while True:
-        # None once the last byte was read: then the connection may already serve another thread.
-        connection = answer.raw.connection
-        left = deadline - time.monotonic()
-        if connection is not None and left <= 0:
-            raise requests.ReadTimeout("the answer is still not complete")
-        if isinstance(connection, Connection):
-            connection.wait_at_most(left)
-        chunk = answer.raw.read1(_READ_BYTES, decode_content=True)
-        if not chunk:
-            return
-        yield chunk
-
-
-class _closing:
-    """Gives the connection back after a whole body, and closes it after anything else."""
-
-    def __init__(self, answer: requests.Response) -> None:
-        self._answer = answer
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind:
-            self._answer.raw.close()
-        self._answer.raw.release_conn()
-
-
-def _from_transport(error: Exception, where: str, url: str) -> errors.APIError:
-    parts = urllib.parse.urlsplit(url)
-    cause = _innermost(error)
-    host, text = parts.netloc, _words(cause)
-    timeouts = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
-    if isinstance(error, (requests.exceptions.SSLError, ssl.SSLError)) and "CERTIFICATE" in text:
-        return errors.ConfigurationError(f"{where}: the certificate of {host} is not valid: {text}")
-    unusable = (
-        requests.exceptions.InvalidURL,
-        requests.exceptions.InvalidSchema,
-        requests.exceptions.MissingSchema,
-        urllib3.exceptions.LocationValueError,
-    )
-    if isinstance(error, unusable):
-        return errors.ConfigurationError(f"{where}: {host} cannot be called: {text}")
-    unconnected = (requests.ConnectTimeout, requests.exceptions.ProxyError, requests.exceptions.SSLError)
-    connecting = isinstance(error, unconnected) or isinstance(cause, urllib3.exceptions.NewConnectionError)
-    late = isinstance(error, timeouts) or isinstance(cause, TimeoutError)
-    kind = errors.APITimeoutError if late else errors.APIConnectionError
-    made = kind(f"{where}: no answer from {host}: {text}")
-    made.reached = not connecting
-    return made
-
-
-def _innermost(error: BaseException) -> BaseException:
-    """The cause at the bottom: requests wraps urllib3's error, which wraps the socket's."""
-    for inner in (getattr(error, "reason", None), *getattr(error, "args", ())):
-        if isinstance(inner, BaseException):
-            return _innermost(inner)
-    return error
-
-
-def _words(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text.split(": ", 1)[1] if text.startswith(("<", "HTTP")) and ": " in text else text

@@ -15,11 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pybase64
 
-from beam_openai import buffers
-from beam_openai.call import Answer, Bad, Endpoint, option
-from beam_openai.client import Body, Request
+from beam_openai import answers, buffers, texts
+from beam_openai.answers import Answer, Bad
+from beam_openai.call import Endpoint, option
+from beam_openai.client import Body, Request, Response
 from beam_openai.errors import BadAnswerError
-from beam_openai.tokens import Counts, as_plain, byte_lengths
+from beam_openai.options import check, check_choice
+from beam_openai.tokens import Counts
 
 DIMENSIONS = {
     "text-embedding-ada-002": 1536,
@@ -49,6 +51,7 @@ class Embeddings(Endpoint):
     """
 
     path: ClassVar[str] = "/embeddings"
+    row_fields: ClassVar[frozenset[str]] = frozenset({"input"})
     most_rows: ClassVar[int] = 2048
     most_tokens: ClassVar[float] = 300_000
     advice: ClassVar[dict[str, str]] = {
@@ -64,91 +67,44 @@ class Embeddings(Endpoint):
     max_batch_size: int | None = None
 
     def __post_init__(self) -> None:
+        check("dimensions", self.dimensions, 1, self._native or float("inf"), whole=True)
+        check_choice("encoding_format", self.encoding_format, ("base64", "float"))
         super().__post_init__()
-        native = DIMENSIONS.get(self.model)
-        if self.dimensions is not None and not _is_between(self.dimensions, 1, native):
-            most = f" to {native}, what {self.model} has" if native else " or more"
-            raise ValueError(f"dimensions must be 1{most}, not {self.dimensions!r}")
-        if self.encoding_format not in ("base64", "float", None):
-            raise ValueError(f'encoding_format must be "base64", "float" or None, not {self.encoding_format!r}')
-        if self.max_batch_size is not None and not _is_between(self.max_batch_size, 1, self.most_rows):
-            raise ValueError(f"max_batch_size must be 1 to {self.most_rows}, not {self.max_batch_size!r}")
+
+    @property
+    def _native(self) -> int | None:
+        return DIMENSIONS.get(self.model) if isinstance(self.model, str) else None
 
     @property
     def inputs(self) -> list[str]:
         return [self.input]
 
     @property
-    def fields(self) -> list[pa.Field]:
-        length = self.dimensions or DIMENSIONS.get(self.model)
-        return [pa.field(self.output, pa.list_(pa.float32(), length) if length else pa.null())]
-
-    @property
-    def batch_size(self) -> int:
-        return self.max_batch_size or self.most_rows
+    def added(self) -> list[pa.Field]:
+        length = self.dimensions or self._native
+        return [pa.field("embedding", pa.list_(pa.float32(), length) if length else pa.null())]
 
     @property
     def most_input_tokens(self) -> int | None:
         return 8192 if self.model in DIMENSIONS else None
 
     def invalid(self, rows: pa.Table) -> dict[int, str]:
-        values = as_plain(rows[self.input])
-        if not (_is_text(values.type) or _is_token_ids(values.type)):
-            return dict.fromkeys(range(len(values)), f"{self.input} is {values.type}, not text")
-        empty, null = np.flatnonzero(byte_lengths(values) == 0), np.flatnonzero(values.is_null())
-        return {
-            **dict.fromkeys(empty.tolist(), f"{self.input} is empty"),
-            **dict.fromkeys(_broken(values), f"{self.input} is not valid UTF-8, or has a null among its token ids"),
-            **dict.fromkeys(null.tolist(), f"{self.input} is null"),
-        }
+        values = rows[self.input]
+        unusable = texts.unusable_token_ids if texts.is_token_ids(values.type) else texts.unusable
+        return unusable(values, self.input)
 
     def tokens(self, rows: pa.Table, count: Callable[[pa.Array], Counts]) -> Counts:
         values = rows[self.input]
-        if _is_text(as_plain(values[:0]).type) or _is_token_ids(values.type):
-            return count(values)
-        return np.zeros(len(values), dtype=np.int64)
+        return count(values) if texts.is_token_ids(values.type) else super().tokens(rows, count)
 
     def request(self, rows: pa.Table) -> Request:
-        body = {**self.options(), "input": rows[self.input].to_pylist()}
-        return Request(self.path, msgspec.json.encode(body))
+        return Request(self.path, {**self.options(rows), "input": rows[self.input].to_pylist()})
 
-    def columns(self, body: Body, rows: pa.Table) -> Answer:
-        response = _decode(body)
-        vectors = [item.embedding for item in _in_order(response.data, rows.num_rows)]
-        column, bad = _column(vectors, self.dimensions or DIMENSIONS.get(self.model))
-        return Answer([column], bad, _prompt_tokens(response.usage))
-
-
-def _is_between(number: object, least: int, most: int | None) -> bool:
-    return isinstance(number, int) and least <= number <= (most or number)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def _is_token_ids(kind: pa.DataType) -> bool:
-    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    return bool(is_list and pa.types.is_integer(kind.value_type))
-
-
-def _broken(values: pa.ChunkedArray) -> list[int]:
-    """Rows whose bytes are not what their type says, which Parquet files may hold, or that have holes."""
-    try:
-        values.validate(full=True)
-        if _is_text(values.type) or not any(chunk.flatten().null_count for chunk in values.chunks):
-            return []
-    except pa.ArrowInvalid:
-        pass
-    return [row for row, value in enumerate(values) if not _is_whole(value)]
-
-
-def _is_whole(value: pa.Scalar) -> bool:
-    try:
-        found = value.as_py()
-    except UnicodeDecodeError:
-        return False
-    return not isinstance(found, list) or None not in found
+    def columns(self, response: Response, rows: pa.Table) -> Answer:
+        said = _decode(response.body)
+        items = answers.in_order(said.data, [item.index for item in said.data], rows.num_rows, self.path)
+        column, bad = _column([item.embedding for item in items], self.dimensions or self._native)
+        return Answer([column], bad, **answers.usage_of(said.usage))
 
 
 class _Item(msgspec.Struct, gc=False):
@@ -174,40 +130,6 @@ def _decode(body: Body) -> _Response:
             return _decoder.decode(msgspec.json.encode(read))
         except (ValueError, RecursionError):
             raise BadAnswerError(f"/embeddings: the answer is not a list of vectors: {error}") from error
-
-
-def _prompt_tokens(usage: Any) -> int | None:
-    """What was billed, as far as it can be told: whatever else stands there must not cost the answer."""
-    counts = usage if isinstance(usage, dict) else {}
-    numbers = (_integer(counts.get(name)) for name in ("prompt_tokens", "total_tokens"))
-    return next((number for number in numbers if number is not None and number >= 0), None)
-
-
-def _integer(said: object) -> int | None:
-    """12 of 12, 12.0 and "12"."""
-    if isinstance(said, str) and said.isascii() and said.isdigit() and len(said) < 16:
-        return int(said)
-    if isinstance(said, bool) or not isinstance(said, (int, float)) or not abs(said) < 2**53 or said != int(said):
-        return None
-    return int(said)
-
-
-def _in_order(items: list[_Item], rows: int) -> list[_Item]:
-    """The items by their indexes, which must be those of the rows; by position, if none has an index."""
-    indexes = [item.index if type(item.index) is int else _integer(item.index) for item in items]
-    if indexes == list(range(rows)):
-        return items
-    if len(items) != rows:
-        raise BadAnswerError(f"/embeddings: {len(items)} vectors for {rows} texts")
-    if all(item.index is None for item in items):
-        return items
-    if Counter(indexes) != Counter(range(rows)):
-        raise BadAnswerError(
-            f"/embeddings: the indexes of {rows} vectors are not 0 to {rows - 1}, each once "
-            "(a server that numbers none of them right can be asked with max_batch_size=1)"
-        )
-    by_index = dict(zip(indexes, items))
-    return [by_index[row] for row in range(rows)]
 
 
 def _column(raws: Sequence[msgspec.Raw], length: int | None) -> tuple[pa.Array, dict[int, Bad]]:

@@ -67,9 +67,22 @@ def _common_nested(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
         listed = [pa.list_(t.value_field) if types.is_fixed_size_list(t) else t for t in (one, other)]
         return _common_nested(*listed)
     if types.is_struct(one) and types.is_struct(other):
-        schema = common_schema(pa.schema(list(one)), pa.schema(list(other)))
+        schema = common_schema(*_with_all_fields(one, other))
         return pa.struct(list(schema)) if schema else None
     return None
+
+
+def _with_all_fields(one: pa.StructType, other: pa.StructType) -> tuple[pa.Schema, pa.Schema]:
+    """Two structs as schemas; where all fields of the one are among the other's, it is given those that it lacks."""
+    large, small = sorted((list(one), list(other)), key=len, reverse=True)
+    names, mine = {field.name for field in large}, {field.name: field for field in small}
+    if mine.keys() < names and (len(names), len(mine)) == (len(large), len(small)):
+        small = [mine.get(field.name, _null(field)) for field in large]
+    return pa.schema(large), pa.schema(small)
+
+
+def _null(field: pa.Field) -> pa.Field:
+    return field.with_type(without_fixed_size(field.type)).with_nullable(True)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -1,0 +1,88 @@
+"""What every request says beside its rows: the options of an endpoint, each a value or a column."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A column whose values stand for an option; made by `column`."""
+
+    name: str
+
+
+def column(name: str) -> Column:
+    """An option that has its own value in each row: `model=column("model")`.
+
+    Rows with the same values share a request where an endpoint takes several rows; where the value is null, the option
+    is not sent.
+    """
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"column() takes a column's name, not {name!r}")
+    return Column(name)
+
+
+def option(default: Any = None) -> Any:
+    """A field of an endpoint that is sent in the request's body under its own name, if it is set."""
+    return dataclasses.field(default=default, metadata={"wire": True})
+
+
+def sent(endpoint: Any) -> dict[str, Any]:
+    """The options of an endpoint that are set, by their names: values and columns."""
+    names = [field.name for field in dataclasses.fields(endpoint) if field.metadata.get("wire")]
+    return {name: getattr(endpoint, name) for name in names if getattr(endpoint, name) is not None}
+
+
+def of_row(options: dict[str, Any], rows: pa.Table, row: int = 0) -> dict[str, Any]:
+    """The options with the values that a row has for those that are columns."""
+    if not any(isinstance(value, Column) for value in options.values()):
+        return options
+    values = {
+        name: rows[value.name][row].as_py() if isinstance(value, Column) else value for name, value in options.items()
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def number(option: Any, unset: float, rows: pa.Table) -> Any:
+    """An option that is a number, or each row's of a column; `unset` where it is not sent, or is no number."""
+    if not isinstance(option, Column):
+        return float(unset if option is None else option)
+    try:
+        return rows[option.name].cast("float64").fill_null(unset).to_numpy()
+    except (ValueError, NotImplementedError):  # Arrow's errors are such
+        return float(unset)
+
+
+def of_each(value: Any, rows: pa.Table) -> list[Any]:
+    """The value of an option in each row."""
+    return rows[value.name].to_pylist() if isinstance(value, Column) else [value] * rows.num_rows
+
+
+def check(name: str, value: Any, least: float, most: float, whole: bool = False) -> None:
+    """Refuses a number that can never work; None and columns pass.
+
+    Raises:
+      ValueError: it is not from `least` to `most`, or not a whole number where it has to be.
+    """
+    if value is None or isinstance(value, Column):
+        return
+    kinds = (int,) if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value <= most:
+        kind = "a whole number" if whole else "a number"
+        bounds = f"{least:g} or more" if most == float("inf") else f"from {least:g} to {most:g}"
+        raise ValueError(f"{name} must be {kind} {bounds}, not {value!r}")
+
+
+def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+    """Refuses what is none of the choices; None and columns pass.
+
+    Raises:
+      ValueError: it is another value.
+    """
+    if value is not None and not isinstance(value, Column) and value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, not {value!r}")

@@ -1,0 +1,156 @@
+"""Parts that appear in a directory when all of them have been written, whatever is in them.
+
+A run writes into a temporary folder of its own, and renames what it has written in the end. On any filesystem that Beam
+knows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import posixpath
+import uuid
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from apache_beam.io import iobase
+from apache_beam.io.filesystems import FileSystems
+
+from beam_openai.parquet import files
+
+_TEMPORARY = "_beam-temp-"
+_BEGUN = "begun"
+_RENAME_THREADS = 16
+
+
+class Sink(iobase.Sink):
+    """The methods in the order in which Beam calls them. `open_writer` is the subclass's: it gives a list of paths."""
+
+    skip_if_empty = True
+
+    def __init__(self, directory: str, extension: str, overwrite: bool, temporary: str) -> None:
+        self.directory = directory
+        self.extension = extension
+        self.overwrite = overwrite
+        self.temporary = temporary
+
+    def initialize_write(self) -> str:
+        """Once, before the first row: a temporary folder, whose name ends in the run's."""
+        check_free(self.directory, self.extension, self.overwrite)
+        temporary: str = FileSystems.join(self.directory, f"{_TEMPORARY}{self.temporary}-{uuid.uuid4().hex[:12]}")
+        try:
+            # A real file: on an object store a folder alone proves nothing.
+            FileSystems.create(FileSystems.join(temporary, _BEGUN)).close()
+        except OSError as error:
+            raise OSError(f"{self.directory} cannot be written: {error}") from error
+        return temporary
+
+    def pre_finalize(self, init_result: str, writer_results: Iterable[Any]) -> None:
+        pass
+
+    def finalize_write(self, init_result: str, writer_results: Iterable[Any], pre_finalize_result: Any) -> list[str]:
+        """Renames the parts, then removes those of earlier runs.
+
+        Safe to repeat, whole or from the middle: a part's name says which run it is of, so what an
+        earlier try has done is told from what an earlier run has left.
+        """
+        return self.publish(init_result, [path for paths in writer_results for path in paths])
+
+    def publish(self, temporary: str, written: Sequence[str]) -> list[str]:
+        """Gives the files in the temporary folder their names in the directory, which are returned."""
+        run, pattern = temporary.rsplit("-", 1)[1], f"part-*.{self.extension}"
+        written = sorted(written)
+        names = [f"part-{i:05}-of-{len(written):05}-{run}.{self.extension}" for i in range(len(written))]
+        parts = [FileSystems.join(self.directory, name) for name in names]
+        # From here on the rows are all there: they are not to be cleared away, whatever happens.
+        _forget(temporary)
+        others = set(_matching(self.directory, pattern)) - set(parts)
+        if others and not self.overwrite:
+            raise FileExistsError(
+                f"another run has put {len(others)} parts into {self.directory} meanwhile; "
+                f"this run's are kept in {temporary}"
+            )
+        _rename(temporary, written, parts)
+        if self.overwrite:
+            _delete(sorted(set(_matching(self.directory, pattern)) - set(parts)))
+        clear(temporary)
+        return parts
+
+
+def check_free(directory: str, extension: str, overwrite: bool) -> None:
+    """Raises FileExistsError where the directory has parts that may not be replaced."""
+    parts = [] if overwrite else _matching(directory, f"part-*.{extension}")
+    if parts:
+        held = f"{len(parts)} part{'s' if len(parts) > 1 else ''}"
+        raise FileExistsError(f"{directory} already holds {held}; pass overwrite=True (--overwrite) to replace them")
+
+
+def check_writable(directory: str) -> None:
+    """Raises an OSError where a local directory could not be made or written, without making it."""
+    if not files.is_local(directory):
+        return
+    existing = os.path.abspath(directory)
+    while not os.path.lexists(existing):
+        existing = os.path.dirname(existing)
+    if not os.path.isdir(existing):
+        raise NotADirectoryError(f"{directory} cannot be written: {existing} is not a folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise PermissionError(f"{directory} cannot be written: no permission for {existing}")
+
+
+def clear_temporary(directory: str, temporary: str = "parts") -> None:
+    """Removes what failed runs of `WriteTables(temporary=...)` have left in a directory, unless all rows were written.
+
+    It would take the ground from under a run of the same `temporary` that is still writing there.
+    """
+    directory = directory.rstrip("/") or "/"
+    for begun in _matching(directory, f"{_TEMPORARY}{temporary}-*/{_BEGUN}"):
+        clear(os.path.dirname(begun))
+
+
+def clear(temporary: str) -> None:
+    """Removes a temporary folder; it may be gone, if an earlier try came this far."""
+    if not files.is_local(temporary):
+        # An object store has no folder to remove, only what is in it.
+        _delete(_matching(temporary, "*"))
+    with contextlib.suppress(OSError):
+        _delete([temporary])
+
+
+def _rename(temporary: str, written: Sequence[str], parts: Sequence[str]) -> None:
+    there = set(_matching(temporary, "*"))
+    done = set(_matching(parts[0].rsplit("/", 1)[0], "part-*")) if parts else set()
+    lost = [path for path, part in zip(written, parts) if path not in there and part not in done]
+    if lost:
+        raise FileNotFoundError(f"{lost[0]} was written but is not there any more")
+    todo = [(path, part) for path, part in zip(written, parts) if path in there]
+    # A try that was cut off between copy and delete leaves both.
+    _delete([part for _, part in todo if part in done])
+    size = FileSystems.get_chunk_size(temporary)
+    chunks = [todo[first : first + size] for first in range(0, len(todo), size)]
+    with ThreadPoolExecutor(_RENAME_THREADS) as pool:
+        list(pool.map(lambda chunk: FileSystems.rename(*map(list, zip(*chunk))), chunks))
+
+
+def _matching(directory: str, pattern: str) -> list[str]:
+    if files.is_local(directory):
+        return glob.glob(posixpath.join(glob.escape(directory), pattern))
+    matched = FileSystems.match([FileSystems.join(directory, pattern)])[0].metadata_list
+    return [file.path for file in matched]
+
+
+def _forget(temporary: str) -> None:
+    """From now on `clear_temporary` passes the folder over."""
+    begun = FileSystems.join(temporary, _BEGUN)
+    with contextlib.suppress(OSError):  # an earlier try came this far
+        if files.is_local(begun):
+            os.remove(begun)
+        else:
+            FileSystems.delete([begun])
+
+
+def _delete(paths: Sequence[str]) -> None:
+    if paths:
+        FileSystems.delete(list(paths))

@@ -1,0 +1,1 @@
+"""What the two endpoints that listen have in common: the recordings sent, and the texts that come back."""

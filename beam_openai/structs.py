@@ -1,0 +1,66 @@
+"""Columns whose structs gain fields from one answer to the next: nothing of them is lost, and nothing else may change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+
+import pyarrow as pa
+
+
+def merged(known: pa.DataType, given: pa.DataType) -> pa.DataType:
+    """`known`, and behind its fields those that only `given` has, where both are structs that agree in what they share."""
+    if known == given or not _agree(known, given):
+        return known
+    there = {field.name for field in known}
+    return pa.struct([*known, *(field for field in given if field.name not in there)])
+
+
+def widened(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The values as `kind`, null in the fields that they lack; as they are, where they differ from it in more than that."""
+    if values.type == kind or not _agree(values.type, kind):
+        return values
+    has = {field.name for field in values.type}
+    if not has <= {field.name for field in kind}:
+        return values
+    columns = [values.field(field.name) if field.name in has else pa.nulls(len(values), field.type) for field in kind]
+    return pa.StructArray.from_arrays(columns, fields=list(kind), mask=values.is_null())
+
+
+def _agree(one: pa.DataType, other: pa.DataType) -> bool:
+    if not (pa.types.is_struct(one) and pa.types.is_struct(other)):
+        return False
+    types = {field.name: field.type for field in one}
+    return all(types.get(field.name, field.type) == field.type for field in other)
+
+
+def concat(arrays: Sequence[pa.Array]) -> pa.Array:
+    """The arrays one after another; structs with the fields of all."""
+    try:
+        return pa.concat_arrays(arrays)
+    except pa.ArrowInvalid:
+        kind = reduce(merged, [array.type for array in arrays])
+        return pa.concat_arrays([widened(array, kind) for array in arrays])
+
+
+def concat_tables(tables: Sequence[pa.Table]) -> pa.Table:
+    """The tables one after another; structs with the fields of all."""
+    try:
+        return pa.concat_tables(tables)
+    except pa.ArrowInvalid:
+        schema = reduce(_merged_schema, [table.schema for table in tables])
+        return pa.concat_tables([_widened_table(table, schema) for table in tables])
+
+
+def _merged_schema(known: pa.Schema, given: pa.Schema) -> pa.Schema:
+    return pa.schema([one.with_type(merged(one.type, other.type)) for one, other in zip(known, given)])
+
+
+def _widened_table(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    columns = [
+        pa.chunked_array([widened(chunk, field.type) for chunk in column.chunks], type=field.type)
+        if column.type != field.type
+        else column
+        for column, field in zip(table.columns, schema)
+    ]
+    return pa.table(columns, schema=schema)
