@@ -104,10 +104,10 @@ def typed(schema: Schema, text: str | None, refusal: str | None, cut: str | None
       refusal: its words.
       cut: why the text is not complete, and what would help; None if it is complete.
     """
+    if cut:
+        return Bad(f"the answer was cut: {cut}", (text or refusal or "").encode())
     if text is None:
         return Bad("the answer is a refusal or a tool call", (refusal or "").encode())
-    if cut:
-        return Bad(f"the answer was cut: {cut}", text.encode())
     try:
         return schema.parse(text)
     except ValueError as error:

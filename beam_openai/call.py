@@ -188,7 +188,7 @@ class Endpoint(beam.PTransform):
         raise NotImplementedError
 
     def links(self, response: Response) -> Sequence[str]:
-        """URLs in an answer, whose contents `columns` finds in `response.fetched`."""
+        """URLs in an answer, whose contents `columns` finds in `response.fetched`; none in what is no answer."""
         return ()
 
     def columns(self, response: Response, rows: pa.Table) -> Answer:
@@ -246,7 +246,7 @@ class Endpoint(beam.PTransform):
 
     def learns_for(self) -> tuple[object, ...]:
         """What two transforms must have in common to learn from each other's answers."""
-        return (type(self).__name__, self.options(), self.outputs)
+        return (type(self).__name__, self.options(), self.fields)
 
     # The transform.
 
@@ -449,9 +449,9 @@ class _Batch:
         """Columns back to where the rows came from; or the error that the answer turns out to be."""
         if errors.is_error(response.body):
             return self._service.client.error_in(response, self._request)
+        if links := self._endpoint.links(response):
+            response = dataclasses.replace(response, fetched={link: self._fetched(link) for link in links})
         try:
-            if links := self._endpoint.links(response):
-                response = dataclasses.replace(response, fetched={link: self._fetched(link) for link in links})
             answer = self._endpoint.columns(response, self._inputs)
         except errors.BadAnswerError as error:
             error.raw = self._raw(response.body)
@@ -572,7 +572,8 @@ class _Batch:
                 return error
             options = self._endpoint.options().keys() - {"model"} - self._endpoint.columns_of_options.keys()
             words = set(re.findall(r"\w+", error.detail))
-            named = [error.param] if error.param in options else []
+            param = re.split(r"[.\[]", error.param or "")[0]  # "tools[0].parameters"
+            named = [param] if param in options else []
             named += [name for name in self._endpoint.advice if name in options and name in words]
             if named:
                 hint = self._endpoint.advice.get(named[0], f"check the option {named[0]!r}")

@@ -68,7 +68,7 @@ def bytes_in(value: pa.Scalar) -> list[memoryview | None]:
     """The bytes of a value of a column of binary, or of lists of it, where they lie: a copy would be held beside them."""
     if not value.is_valid:
         return []
-    scalars = value.values if _is_list(value.type) else [value]
+    scalars = value.values if is_list(value.type) else [value]
     return [_view(scalar.as_buffer()) if scalar.is_valid else None for scalar in scalars]
 
 
@@ -90,26 +90,31 @@ def several(value: Any) -> list[Any]:
 
 def how_many(column: pa.ChunkedArray) -> Counts:
     """How many images each row has."""
-    if _is_list(column.type):
+    if is_list(column.type):
         return pc.list_value_length(column).fill_null(0).to_numpy().astype(np.int64)
     return pc.is_valid(column).to_numpy().astype(np.int64)
 
 
 def is_bytes(kind: pa.DataType) -> bool:
     """Whether a column of this type holds bytes, or lists of them."""
-    return is_binary(kind.value_type if _is_list(kind) else kind)
+    return is_binary(kind.value_type if is_list(kind) else kind)
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def is_all_null(column: pa.ChunkedArray) -> bool:
+    """Whether no row has a value: then the column's type tells nothing."""
+    return bool(column.null_count == len(column))
+
+
+def is_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
 def unusable_images(column: pa.ChunkedArray, name: str) -> dict[int, str]:
     """Rows whose value is no image, URL, or list of such; null means none."""
-    kind = column.type.value_type if _is_list(column.type) else column.type
+    kind = column.type.value_type if is_list(column.type) else column.type
     if not (is_binary(kind) or is_text(as_plain(pa.nulls(0, kind)).type)):
         return dict.fromkeys(range(len(column)), f"{name} is {column.type}, not an image's bytes or URL")
-    return _unusable(column, lambda value: _wrong_image(value, name))
+    return _unusable(column, name, lambda value: _wrong_image(value, name))
 
 
 def unusable_audio(column: pa.ChunkedArray, name: str) -> dict[int, str]:
@@ -117,13 +122,18 @@ def unusable_audio(column: pa.ChunkedArray, name: str) -> dict[int, str]:
     if not (is_binary(column.type) or pa.types.is_null(column.type)):
         return dict.fromkeys(range(len(column)), f"{name} is {column.type}, not sound's bytes")
     wrong = f"{name} is neither WAV nor MP3"
-    return _unusable(column, lambda value: None if audio_format(value) else wrong)
+    return _unusable(column, name, lambda value: None if audio_format(value) else wrong)
 
 
-def _unusable(column: pa.ChunkedArray, why: Callable[[Any], str | None]) -> dict[int, str]:
+def _unusable(column: pa.ChunkedArray, name: str, why: Callable[[Any], str | None]) -> dict[int, str]:
     found = {}
     for row, value in enumerate(column):
-        reasons = (why(one) for one in several(value.as_py()))
+        try:
+            values = several(value.as_py())
+        except UnicodeDecodeError:
+            found[row] = f"{name} is not valid UTF-8"
+            continue
+        reasons = (why(one) for one in values)
         if reason := next((reason for reason in reasons if reason), None):
             found[row] = reason
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -56,6 +57,11 @@ def number(option: Any, unset: float, rows: pa.Table) -> Any:
         return rows[option.name].cast("float64").fill_null(unset).to_numpy()
     except (ValueError, NotImplementedError):  # Arrow's errors are such
         return float(unset)
+
+
+def constant(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those options that are no columns."""
+    return {name: value for name, value in options.items() if not isinstance(value, Column)}
 
 
 def of_each(value: Any, rows: pa.Table) -> list[Any]:

@@ -202,6 +202,11 @@ def _plain(inputs: pa.Table) -> pa.Table:
     return pa.table(columns or {"": pa.nulls(inputs.num_rows)})
 
 
+def with_failures(rows: pa.Table, failures: Mapping[int, Failure]) -> pa.Table:
+    """The rows at these positions, each with its error."""
+    return _with_errors(_pick(rows, list(failures)), list(failures.values()))
+
+
 def _with_errors(rows: pa.Table, failures: list[Failure]) -> pa.Table:
     return rows.append_column("error", pa.array(failures, type=ERROR))
 

@@ -48,19 +48,13 @@ def concat_tables(tables: Sequence[pa.Table]) -> pa.Table:
     try:
         return pa.concat_tables(tables)
     except pa.ArrowInvalid:
-        schema = reduce(_merged_schema, [table.schema for table in tables])
-        return pa.concat_tables([_widened_table(table, schema) for table in tables])
+        kinds = [reduce(merged, types) for types in zip(*(table.schema.types for table in tables))]
+        return pa.concat_tables([_widened(table, kinds) for table in tables])
 
 
-def _merged_schema(known: pa.Schema, given: pa.Schema) -> pa.Schema:
-    return pa.schema([one.with_type(merged(one.type, other.type)) for one, other in zip(known, given)])
-
-
-def _widened_table(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    columns = [
-        pa.chunked_array([widened(chunk, field.type) for chunk in column.chunks], type=field.type)
-        if column.type != field.type
-        else column
-        for column, field in zip(table.columns, schema)
-    ]
-    return pa.table(columns, schema=schema)
+def _widened(table: pa.Table, kinds: Sequence[pa.DataType]) -> pa.Table:
+    for at, (field, kind) in enumerate(zip(table.schema, kinds)):
+        if field.type != kind:
+            chunks = [widened(chunk, kind) for chunk in table.column(at).chunks]
+            table = table.set_column(at, field.name, pa.chunked_array(chunks, kind))
+    return table

@@ -18,6 +18,11 @@ _DOWNLOAD_SECONDS = 15.0
 
 Counts = NDArray[np.int64]
 
+MESSAGE_TOKENS = 4
+"""What a message costs beside its text, about."""
+IMAGE_TOKENS = 765
+"""What an image of 1024 x 1024 pixels costs beside a prompt, about: nobody looks how large it is."""
+
 
 def byte_lengths(texts: pa.Array) -> Counts:
     """UTF-8 bytes of each text, an upper bound of its tokens for every byte-level BPE; 0 for null.

@@ -10,7 +10,8 @@ import resource
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,20 +52,29 @@ def cpu_seconds() -> float:
 
 
 def cpu_of_each(run: Callable[[int], Any], few: int, many: int, times: int = 1) -> float:
-    """CPU seconds that one thing more costs: (that of `many` - that of `few`) / (many - few), start-up apart.
+    """CPU seconds that one thing more costs: see `cost_of_each`."""
+    return cost_of_each(run, few, many, times)[0]
+
+
+def cost_of_each(run: Callable[[int], Any], few: int, many: int, times: int = 1) -> tuple[float, float]:
+    """Seconds of CPU and of time that one thing more costs: (those of `many` - those of `few`) / (many - few).
+
+    So start-up is apart.
 
     Args:
       run: does the work for so many things. Called once before anything is measured, so that all is imported.
       times: how often each is measured; the medians count.
     """
     run(few)
-    spent = {few: [], many: []}
+    spent: dict[int, list[tuple[float, float]]] = {few: [], many: []}
     for _ in range(times):
         for size in (few, many):
-            before = cpu_seconds()
+            cpu, began = cpu_seconds(), time.monotonic()
             run(size)
-            spent[size].append(cpu_seconds() - before)
-    return (statistics.median(spent[many]) - statistics.median(spent[few])) / (many - few)
+            spent[size].append((cpu_seconds() - cpu, time.monotonic() - began))
+    of_few, of_many = (medians(spent[size]) for size in (few, many))
+    cpu, seconds = ((more - less) / (many - few) for more, less in zip(of_many, of_few))
+    return cpu, seconds
 
 
 def peak_megabytes() -> float:
@@ -73,13 +83,23 @@ def peak_megabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-def in_turns(contestants: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
-    """The median of each contestant's figures, A B A B: what a noisy machine does, it does to all."""
-    found: dict[str, list[float]] = {name: [] for name in contestants}
+def in_turns(
+    contestants: dict[str, Callable[[], Any]], rounds: int, median: Callable[[list[Any]], Any] = statistics.median
+) -> dict[str, Any]:
+    """The median of each contestant's figures, A B A B: what a noisy machine does, it does to all.
+
+    Where a contestant returns several figures at once, `median` is `medians`.
+    """
+    found: dict[str, list[Any]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, contestant in contestants.items():
             found[name].append(contestant())
-    return {name: statistics.median(each) for name, each in found.items()}
+    return {name: median(each) for name, each in found.items()}
+
+
+def medians(found: Sequence[Sequence[float]]) -> list[float]:
+    """Of the first figures, of the second ones, and so on."""
+    return [statistics.median(each) for each in zip(*found)]
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
+from typing import Any
 
 from beam_openai.emulator import Emulator
 from benchmarks.contestants import API_ROWS, DIMENSIONS, MODEL
@@ -17,22 +18,26 @@ from benchmarks.process import apart
 def figures(plan: Plan) -> Iterator[Figure]:
     with Emulator(vectors="cheap", models={MODEL: DIMENSIONS}) as server:
         sends = plan.either(20, 10)
-        small = apart(rate, base_url=server.base_url, rows=1, dimensions=8, threads=8, sends=50 * sends)
-        large = apart(rate, base_url=server.base_url, rows=API_ROWS, dimensions=DIMENSIONS, threads=4, sends=sends)
+        ask = {"base_url": server.base_url, "path": "/v1/embeddings"}
+        small = apart(rate, **ask, body=_embeddings(1, 8), threads=8, sends=50 * sends)
+        large = apart(rate, **ask, body=_embeddings(API_ROWS, DIMENSIONS), threads=4, sends=sends)
     yield Figure("the server itself, requests of one row", f"{small:,.0f} requests/s")
     yield Figure("the server itself, requests of 2,048 rows", f"{large * API_ROWS:,.0f} rows/s")
 
 
-def rate(base_url: str, rows: int, dimensions: int, threads: int, sends: int) -> float:
-    """Requests a second to a client that does nothing with the answers but read them."""
+def _embeddings(rows: int, dimensions: int) -> dict[str, Any]:
     texts = [f"{row} {'word ' * 28}" for row in range(rows)]
-    asked = {"model": MODEL, "input": texts, "encoding_format": "base64", "dimensions": dimensions}
-    body = json.dumps(asked).encode()
+    return {"model": MODEL, "input": texts, "encoding_format": "base64", "dimensions": dimensions}
+
+
+def rate(base_url: str, path: str, body: dict[str, Any], threads: int, sends: int) -> float:
+    """Requests a second to a client that does nothing with the answers but read them."""
+    asked = json.dumps(body).encode()
 
     def send(times: int) -> None:
         connection, room = HTTPConnection(base_url.split("/")[2]), bytearray(1 << 20)
         for _ in range(times):
-            connection.request("POST", "/v1/embeddings", body)
+            connection.request("POST", path, asked, {"Content-Type": "application/json"})
             answer = connection.getresponse()
             if answer.status != 200:
                 raise RuntimeError(f"status {answer.status}: {answer.read()[:500]!r}")

@@ -12,11 +12,23 @@ from conftest import MODEL, QUICK
 
 from beam_openai import API
 from beam_openai.call import Endpoint
+from beam_openai.emulator.media import sounds
+from beam_openai.emulator.media.pngs import picture
 from beam_openai.endpoints.chat_completions import ChatCompletions
 from beam_openai.endpoints.classifications import Classifications
+from beam_openai.endpoints.completions import Completions
+from beam_openai.endpoints.edits import Edits
 from beam_openai.endpoints.embeddings import Embeddings
+from beam_openai.endpoints.image_edits import ImageEdits
+from beam_openai.endpoints.image_variations import ImageVariations
+from beam_openai.endpoints.images import Images
+from beam_openai.endpoints.moderations import Moderations
 from beam_openai.endpoints.question_answers import Answers
+from beam_openai.endpoints.responses import Responses
 from beam_openai.endpoints.search import Search
+from beam_openai.endpoints.speech import Speech
+from beam_openai.endpoints.transcriptions import Transcriptions
+from beam_openai.endpoints.translations import Translations
 
 
 @dataclasses.dataclass
@@ -34,6 +46,7 @@ class Case:
         sent as it is), and what is then in the body.
       together: the same for options that work with others only, and those others.
       local: options that are not sent, and a value for each.
+      is_form: whether a request's body is a form, whose values are texts.
     """
 
     kind: type[Endpoint]
@@ -46,6 +59,7 @@ class Case:
     local: dict[str, Any]
     together: dict[str, tuple[Any, Any, dict[str, Any]]] = dataclasses.field(default_factory=dict)
     required: dict[str, Any] = dataclasses.field(default_factory=dict)
+    is_form: bool = False
 
     def make(self, server, **options):
         given = {"model": self.model, "api": API(base_url=server.base_url), "retry": QUICK, **self.required, **options}
@@ -74,7 +88,22 @@ def uploaded(purpose: str, *lines: dict[str, Any]) -> Callable[[Any], str]:
     return upload
 
 
+def stored_response(server) -> str:
+    """Has a server answer, and keep, a response; its id."""
+    body = {"model": "gpt-4o-mini", "input": "the first question"}
+    return requests.post(f"{server.base_url}/responses", json=body, timeout=60).json()["id"]
+
+
+def png(seed: str) -> bytes:
+    return picture(seed.encode(), 64, 64, transparent=True)
+
+
+def wav(text: str) -> bytes:
+    return sounds.wav(sounds.speak(text, "alloy", 1.0), text)
+
+
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+FLAT_TOOL = {"type": "function", "strict": False, **TOOL["function"]}
 
 CASES = [
     Case(
@@ -189,5 +218,194 @@ CASES = [
         },
         together={"file": (uploaded("classifications", {"text": "a", "label": "one"}), None, {"examples": None})},
         local={"query": "query", "output": "kind"},
+    ),
+    Case(
+        kind=Completions,
+        model="gpt-3.5-turbo-instruct",
+        row=lambda n: {"prompt": f"text {n}"},
+        bad={"prompt": "POISON-400"},
+        null_row={"prompt": None},
+        rows_of=lambda body: len(body["prompt"]) if isinstance(body["prompt"], list) else 1,
+        options={
+            "max_tokens": (7, 7),
+            "temperature": (0.5, 0.5),
+            "top_p": (0.5, 0.5),
+            "n": (2, 2),
+            "best_of": (3, 3),
+            "echo": (True, True),
+            "logprobs": (2, 2),
+            "suffix": ("the end", "the end"),
+            "stop": (["x", "y"], ["x", "y"]),
+            "presence_penalty": (1, 1),
+            "frequency_penalty": (-1, -1),
+            "logit_bias": ({"50256": -100}, {"50256": -100}),
+            "seed": (3, 3),
+            "user": ("me", "me"),
+        },
+        local={"prompt": "{prompt}", "output": "said", "max_batch_size": 3},
+    ),
+    Case(
+        kind=Edits,
+        model="text-davinci-edit-001",
+        row=lambda n: {"text": f"text {n}"},
+        bad={"text": "POISON-400"},
+        null_row={"text": None},
+        rows_of=lambda body: 1,
+        required={"instruction": "Make it longer."},
+        options={"n": (2, 2), "temperature": (0.5, 0.5), "top_p": (0.5, 0.5)},
+        local={"input": "text", "output": "changed"},
+    ),
+    Case(
+        kind=Moderations,
+        model="omni-moderation-latest",
+        row=lambda n: {"text": f"text {n}"},
+        bad={"text": "POISON-400"},
+        null_row={"text": None},
+        rows_of=lambda body: len(body["input"]),
+        options={},
+        local={"input": "text", "images": None, "output": "harmful", "max_batch_size": 3},
+    ),
+    Case(
+        kind=Speech,
+        model="gpt-4o-mini-tts",
+        row=lambda n: {"text": f"text {n}"},
+        bad={"text": "POISON-400"},
+        null_row={"text": None},
+        rows_of=lambda body: 1,
+        required={"voice": "alloy"},
+        options={"response_format": ("wav", "wav"), "speed": (1.5, 1.5)},
+        local={"input": "text", "instructions": "Slowly.", "output": "sound"},
+    ),
+    Case(
+        kind=Responses,
+        model="gpt-4o-mini",
+        row=lambda n: {"prompt": f"question {n}"},
+        bad={"prompt": "POISON-400"},
+        null_row={"prompt": None},
+        rows_of=lambda body: 1,
+        options={
+            "max_output_tokens": (16, 16),
+            "temperature": (0.5, 0.5),
+            "top_p": (0.5, 0.5),
+            "tools": ([FLAT_TOOL], [FLAT_TOOL]),
+            "max_tool_calls": (3, 3),
+            "top_logprobs": (3, 3),
+            "truncation": ("auto", "auto"),
+            "previous_response_id": (stored_response, None),
+            "store": (True, True),
+            "metadata": ({"a": "b"}, {"a": "b"}),
+            "service_tier": ("default", "default"),
+            "safety_identifier": ("me", "me"),
+            "prompt_cache_key": ("key", "key"),
+            "user": ("me", "me"),
+        },
+        together={
+            "tool_choice": ("auto", "auto", {"tools": [FLAT_TOOL]}),
+            "parallel_tool_calls": (False, False, {"tools": [FLAT_TOOL]}),
+            "reasoning": ({"effort": "low"}, {"effort": "low"}, {"model": "gpt-5-mini"}),
+            "include": (["message.output_text.logprobs"], ["message.output_text.logprobs"], {"items": True}),
+        },
+        local={
+            "prompt": "{prompt}",
+            "instructions": "Be brief.",
+            "images": None,
+            "schema": None,
+            "output": "said",
+            "items": True,
+            "reasoning_effort": "low",
+            "verbosity": "low",
+        },
+    ),
+    Case(
+        kind=Images,
+        model="gpt-image-1",
+        row=lambda n: {"prompt": f"picture {n}"},
+        bad={"prompt": "POISON-400"},
+        null_row={"prompt": None},
+        rows_of=lambda body: 1,
+        options={
+            "n": (2, 2),
+            "size": ("1024x1536", "1024x1536"),
+            "quality": ("low", "low"),
+            "background": ("opaque", "opaque"),
+            "output_format": ("png", "png"),
+            "output_compression": (100, 100),
+            "moderation": ("low", "low"),
+            "user": ("me", "me"),
+        },
+        together={
+            "style": ("natural", "natural", {"model": "dall-e-3"}),
+            "response_format": ("url", "url", {"model": "dall-e-2"}),
+        },
+        local={"prompt": "{prompt}", "output": "drawn"},
+    ),
+    Case(
+        kind=ImageEdits,
+        model="gpt-image-1",
+        row=lambda n: {"image": png(f"{n}"), "prompt": f"hat {n}"},
+        bad={"prompt": "POISON-400"},
+        null_row={"image": None},
+        rows_of=lambda body: 1,
+        options={
+            "n": (2, "2"),
+            "size": ("1024x1536", "1024x1536"),
+            "quality": ("low", "low"),
+            "background": ("opaque", "opaque"),
+            "output_format": ("png", "png"),
+            "output_compression": (100, "100"),
+            "input_fidelity": ("high", "high"),
+            "user": ("me", "me"),
+        },
+        together={"response_format": ("url", "url", {"model": "dall-e-2"})},
+        local={"image": "image", "mask": None, "prompt": "{prompt}", "output": "changed"},
+        is_form=True,
+    ),
+    Case(
+        kind=ImageVariations,
+        model="painter",
+        row=lambda n: {"image": png(f"{n}")},
+        bad={"image": b"no picture"},
+        null_row={"image": None},
+        rows_of=lambda body: 1,
+        options={
+            "n": (2, "2"),
+            "size": ("256x256", "256x256"),
+            "response_format": ("b64_json", "b64_json"),
+            "user": ("me", "me"),
+        },
+        local={"image": "image", "output": "another"},
+        is_form=True,
+    ),
+    Case(
+        kind=Transcriptions,
+        model="whisper-1",
+        row=lambda n: {"audio": wav(f"words {n}")},
+        bad={"audio": wav("POISON-400")},
+        null_row={"audio": None},
+        rows_of=lambda body: 1,
+        options={
+            "response_format": ("text", "text"),
+            "language": ("en", "en"),
+            "prompt": ("Names: {{}}", "Names: {}"),
+            "temperature": (0.5, "0.5"),
+        },
+        together={
+            "timestamp_granularities": (["word"], ["word"], {"response_format": "verbose_json"}),
+            "include": (["logprobs"], ["logprobs"], {"model": "gpt-4o-transcribe"}),
+            "chunking_strategy": ("auto", "auto", {"model": "gpt-4o-transcribe-diarize"}),
+        },
+        local={"audio": "audio", "name": None, "paths": None, "output": "said"},
+        is_form=True,
+    ),
+    Case(
+        kind=Translations,
+        model="whisper-1",
+        row=lambda n: {"audio": wav(f"words {n}")},
+        bad={"audio": wav("POISON-400")},
+        null_row={"audio": None},
+        rows_of=lambda body: 1,
+        options={"response_format": ("text", "text"), "prompt": ("Names", "Names"), "temperature": (0.5, "0.5")},
+        local={"audio": "audio", "name": None, "paths": None, "output": "said"},
+        is_form=True,
     ),
 ]

@@ -49,7 +49,7 @@ def start_emulator() -> Iterator[Callable[..., Emulator]]:
 
 @pytest.fixture(scope="session")
 def plain_emulator() -> Iterator[Emulator]:
-    with Emulator(models={MODEL: DIMENSIONS}, keep_requests=5000) as emulator:
+    with Emulator(models={MODEL: DIMENSIONS, "painter": "image"}, keep_requests=5000) as emulator:
         yield emulator
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import email
 import importlib
 import pickle
 import pkgutil
@@ -20,6 +21,26 @@ SHARED = {"model", "api", "retry", "quota", "concurrency", "journal", "params"}
 
 pytestmark = pytest.mark.usefixtures("clean")
 each = pytest.mark.parametrize("case", CASES, ids=lambda case: case.kind.__name__)
+
+
+def asked(emulator) -> list[dict]:
+    """The requests that came, forms as their fields: a list where a name has brackets, a file by its name."""
+    return [{**request, "body": body_of(request)} for request in emulator.requests()]
+
+
+def body_of(request: dict):
+    kind = request["headers"].get("content-type", "")
+    if not kind.startswith("multipart/"):
+        return request["body"]
+    found: dict = {}
+    for part in email.message_from_string(f"Content-Type: {kind}\r\n\r\n{request['body']}").get_payload():
+        name = part.get_param("name", header="content-disposition")
+        value = part.get_filename() or part.get_payload()
+        if name.endswith("[]"):
+            found.setdefault(name.removesuffix("[]"), []).append(value)
+        else:
+            found[name] = value
+    return found
 
 
 def subclasses() -> set[type[Endpoint]]:
@@ -77,7 +98,7 @@ def test_options_that_can_never_work_are_refused_when_it_is_made(case, emulator,
 def test_every_option_is_seen_on_the_wire_and_those_unset_are_not(case, emulator):
     rows = [pa.Table.from_pylist([case.row(0)])]
     run(rows, case.make(emulator, params={}))
-    (request,) = emulator.requests()
+    (request,) = asked(emulator)
     bare = set(request["body"])
     assert (request["method"], request["path"]) == ("POST", case.path)
     assert None not in request["body"].values()
@@ -89,7 +110,7 @@ def test_every_option_is_seen_on_the_wire_and_those_unset_are_not(case, emulator
             value = written = value(emulator)
         emulator.clear()
         outcome = run(rows, case.make(emulator, **{name: value, **beside}))
-        assert outcome.answered and emulator.requests()[0]["body"][name] == written, name
+        assert outcome.answered and asked(emulator)[0]["body"][name] == written, name
     for name in [*case.local, *SHARED - {"model"}]:
         assert name not in bare or name in case.kind.row_fields, name
 
@@ -97,10 +118,12 @@ def test_every_option_is_seen_on_the_wire_and_those_unset_are_not(case, emulator
 @each
 def test_params_are_sent_verbatim_and_win(case, emulator):
     emulator.inject({"status": 401, "body": ""}, path=case.path.removeprefix("/v1"))
+    anything = {"at": ["all", "there"] if case.is_form else ["all", None]}
     with pytest.raises(Exception, match="401"):
-        run([case.row(0)], case.make(emulator, params={"anything": {"at": ["all", None]}, "model": "mine"}))
-    body = emulator.requests()[0]["body"]
-    assert body["anything"] == {"at": ["all", None]} and body["model"] == "mine"
+        run([case.row(0)], case.make(emulator, params={"anything": anything, "model": "mine"}))
+    body = asked(emulator)[0]["body"]
+    assert body["model"] == "mine"
+    assert (body["anything[at]"] == ["all", "there"]) if case.is_form else (body["anything"] == anything)
 
 
 @each
@@ -155,7 +178,7 @@ def test_it_sends_no_more_rows_in_a_request_than_it_may(case, emulator):
     rows = [case.row(n) for n in range(min(3 * endpoint.batch_size, 5000))]
     outcome = run(rows, endpoint)
     assert len(outcome.answered) == len(rows)
-    sizes = [case.rows_of(request["body"]) for request in emulator.requests()]
+    sizes = [case.rows_of(request["body"]) for request in asked(emulator)]
     assert max(sizes) <= endpoint.batch_size and sum(sizes) == len(rows)
 
 

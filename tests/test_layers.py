@@ -22,18 +22,22 @@ MAY_IMPORT = {
     "buffers": set(),
     "retry": set(),
     "options": set(),
-    "answers": {"client", "errors"},
+    "answers": {"client", "errors", "schemas"},
     "texts": {"options", "tokens"},
     "documents": {"answers", "options", "texts", "tokens"},
     "media": {"texts", "tokens"},
+    "pictures": {"answers", "client", "errors", "media", "options"},
+    "recordings": {"answers", "client", "errors", "media", "options", "texts", "tokens"},
+    "stored": {"client", "errors"},
     "schemas": set(),
+    "structs": set(),
     "tokens": set(),
     "tables": set(),
     "quota": {"durations"},
     "pool": {"quota"},
     "client": {"buffers", "errors"},
-    "sources": {"tables", "tokens"},
-    "service": {"client", "errors", "pool", "quota", "tokens"},
+    "sources": {"structs", "tables", "tokens"},
+    "service": {"client", "errors", "pool", "quota", "structs", "tokens"},
     "packing": {"batching", "service", "sources", "tokens"},
     "bundle": {"packing", "service", "sources", "tokens"},
     "call": {
@@ -47,6 +51,8 @@ MAY_IMPORT = {
         "retry",
         "service",
         "sources",
+        "stored",
+        "structs",
         "tokens",
     },
     "endpoints": {
@@ -58,15 +64,33 @@ MAY_IMPORT = {
         "errors",
         "media",
         "options",
+        "pictures",
+        "recordings",
         "schemas",
         "texts",
         "tokens",
     },
+    "prices": set(),
+    "training_data": {"parquet", "prices", "sources", "tables", "texts", "tokens"},
     "parquet": {"tables"},
+    "folders": {"client", "media", "parquet", "tables"},
     "emulator": set(),
-    "cli": {"client", "emulator", "endpoints", "errors", "options", "parquet", "quota", "retry", "service"},
+    "manage": {"client", "durations", "errors", "retry"},
+    "cli": {
+        "client",
+        "emulator",
+        "endpoints",
+        "errors",
+        "folders",
+        "manage",
+        "options",
+        "parquet",
+        "quota",
+        "retry",
+        "service",
+    },
 }
-BEAM = {"call", "tables", "parquet", "cli"}
+BEAM = {"call", "tables", "parquet", "cli", "training_data", "stored", "folders"}
 HTTP = {"client", "emulator"}
 HTTP_LIBRARIES = {"requests", "urllib3", "http", "httpx", "aiohttp", "socket", "openai"}
 
@@ -76,11 +100,24 @@ PUBLIC = [
     "Answers",
     "ChatCompletions",
     "Classifications",
+    "Completions",
+    "Edits",
     "Embeddings",
+    "FineTuningData",
+    "ImageEdits",
+    "ImageVariations",
+    "Images",
+    "Moderations",
     "Quota",
+    "ReadFiles",
     "ReadTables",
+    "Responses",
     "Retry",
     "Search",
+    "Speech",
+    "Transcriptions",
+    "Translations",
+    "WriteFiles",
     "WriteTables",
     "column",
 ]
@@ -164,7 +201,7 @@ def test_public_names():
         beam_openai.no_such_name  # noqa: B018
 
 
-@pytest.mark.parametrize("module", ["beam_openai", "beam_openai.cli", "beam_openai.emulator"])
+@pytest.mark.parametrize("module", ["beam_openai", "beam_openai.cli", "beam_openai.cli.manage", "beam_openai.emulator"])
 def test_what_a_command_line_imports_is_light(module):
     code = f"import sys, {module}; print([name for name in ('apache_beam', 'numpy', 'pyarrow') if name in sys.modules])"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)

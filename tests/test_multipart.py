@@ -591,6 +591,7 @@ class Discards:
             while left:
                 left -= connection.recv_into(room, min(left, len(room)))
             size = 2 if self.received else self._size
+            room[:2] = b"{}"
             connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % size)
             for at in range(0, size, len(room)):
                 connection.sendall(memoryview(room)[: min(len(room), size - at)])
@@ -603,6 +604,7 @@ class Discards:
 MEASURED = """
 import json, sys
 from beam_openai.client import API, Client, File, Form, LocalFile, Request
+from beam_openai.manage import Server, files
 
 def resident():
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) / 1024
@@ -617,7 +619,11 @@ send(__file__)
 began = resident()
 send(sys.argv[2])
 sent = resident() - began
-print(json.dumps([sent, read(), resident() - began]))
+arrived = read()
+with Server(API(base_url=sys.argv[1])) as server:
+    files.upload(server, sys.argv[2], "batch", on_progress=lambda sent, size: None)
+    assert files.content(server, "file-1", sys.argv[3]) == arrived
+print(json.dumps([sent, arrived, resident() - began]))
 """
 
 
@@ -628,11 +634,11 @@ def test_200_megabytes_up_and_down_are_never_in_memory(tmp_path):
     (tmp_path / "measured.py").write_text(MEASURED)
     server = Discards(size)
     ended = subprocess.run(
-        [sys.executable, tmp_path / "measured.py", server.url, tmp_path / "sparse.bin"],
+        [sys.executable, tmp_path / "measured.py", server.url, tmp_path / "sparse.bin", tmp_path / "down"],
         capture_output=True, text=True, check=True, timeout=120, cwd=os.getcwd(),
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     server.close()
-    sent, read, both = json.loads(ended.stdout)
-    assert read == size
-    assert sent < 4 and both < 6, f"{sent} MB for the upload, {both} for both"
+    sent, arrived, both = json.loads(ended.stdout)
+    assert arrived == size == os.path.getsize(tmp_path / "down")
+    assert sent < 4 and both < 6, f"{sent} MB for the upload, {both} for all"

@@ -14,8 +14,22 @@ ENDPOINTS = {
     "answers": ("beam_openai.endpoints.question_answers", "Answers", "answers from documents and by example"),
     "chat": ("beam_openai.endpoints.chat_completions", "ChatCompletions", "an answer to each prompt"),
     "classifications": ("beam_openai.endpoints.classifications", "Classifications", "a label by labelled examples"),
+    "completions": ("beam_openai.endpoints.completions", "Completions", "what comes behind each prompt"),
+    "edits": ("beam_openai.endpoints.edits", "Edits", "each text, changed as an instruction says"),
     "embeddings": ("beam_openai.endpoints.embeddings", "Embeddings", "a vector for each text"),
+    "image-edits": ("beam_openai.endpoints.image_edits", "ImageEdits", "an image changed to a prompt"),
+    "image-variations": ("beam_openai.endpoints.image_variations", "ImageVariations", "another image like each"),
+    "images": ("beam_openai.endpoints.images", "Images", "an image drawn to each prompt"),
+    "moderations": ("beam_openai.endpoints.moderations", "Moderations", "whether each text is harmful, and how"),
+    "responses": ("beam_openai.endpoints.responses", "Responses", "a response to each prompt"),
     "search": ("beam_openai.endpoints.search", "Search", "the documents that fit a query best"),
+    "speech": ("beam_openai.endpoints.speech", "Speech", "each text, spoken"),
+    "transcriptions": ("beam_openai.endpoints.transcriptions", "Transcriptions", "what is said in each recording"),
+    "translations": (
+        "beam_openai.endpoints.translations",
+        "Translations",
+        "what is said in each recording, in English",
+    ),
 }
 
 FAMILIES = {

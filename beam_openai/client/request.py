@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from beam_openai import errors
-from beam_openai import errors
 from beam_openai.client.multipart import Form
 
 Body = bytes | memoryview

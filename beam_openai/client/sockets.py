@@ -41,7 +41,7 @@ class Adapter(requests.adapters.HTTPAdapter):
 
     def cert_verify(self, *call: Any) -> None:
         if self._pool is None or not self._is_verified:
-            super().cert_verify(*call)
+            super().cert_verify(*call)  # type: ignore[no-untyped-call]
             self._is_verified = True
 
     def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
@@ -50,6 +50,14 @@ class Adapter(requests.adapters.HTTPAdapter):
         response.status_code, response.headers, response.raw = resp.status, resp.headers, resp
         response.request, response.url = req, str(req.url)
         return response
+
+    def close(self) -> None:
+        """Closes what is idle now, not when the pools are collected, as urllib3 would."""
+        self._pool = None
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for key in manager.pools.keys():  # noqa: SIM118 - no iteration but this is allowed
+                manager.pools[key].close()
+        super().close()
 
     def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **proxy_kwargs)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from .formats import Format
-from .tools import Offer, Tool
+from .offers import Offer, Tool
 from .writing import FILTERED, REFUSAL, REFUSE, count, filtered, finish
 
 _CACHED_FROM, _CACHED_BY = 1024, 128

@@ -22,6 +22,7 @@ _CLASSES = {
 }
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "f": "\f", "v": "\v", "0": "\0"}
 _REPEATS = {"*": (0, None), "+": (1, None), "?": (0, 1)}
+_MOST = 1000
 _MORE = 3  # times that something without an end is repeated beyond what it must
 
 
@@ -82,6 +83,8 @@ class _Reader:
             high = int(found[3]) if found[3] else low + _MORE if found[2] else low
         else:
             return atom
+        if high > _MOST:
+            raise ValueError(f"more than {_MOST} times is too often to write: {self.pattern!r}")
         _ = self._next("?") or self._next("+")  # lazy or possessive: it matches the same texts
         return lambda chance: "".join(atom(chance) for _ in range(low + int(chance.random() * (high - low + 1))))
 

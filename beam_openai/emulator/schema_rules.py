@@ -24,7 +24,20 @@ minContains maxContains uniqueItems dependentRequired dependentSchemas unevaluat
 _UNWRITTEN = ("not", "if", "contains", "dependentRequired", "dependentSchemas", "propertyNames", "patternProperties")
 _PARTS = {"properties": dict, "$defs": dict, "definitions": dict, "anyOf": list, "oneOf": list, "allOf": list}
 _COUNTS = ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties")
+_MOST = 100_000
 _NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+_LARGEST = 1e100
+_SHAPES: dict[str, tuple[type, ...]] = {
+    **{keyword: (kind,) for keyword, kind in _PARTS.items()},
+    **{keyword: (list,) for keyword in ("required", "enum", "prefixItems")},
+    **{keyword: (bool, dict) for keyword in ("items", "additionalProperties")},
+    **{keyword: (int,) for keyword in _COUNTS},
+    **{keyword: (int, float) for keyword in _NUMBERS},
+    **{keyword: (str,) for keyword in ("$ref", "pattern", "format")},
+    "type": (str, list),
+    "uniqueItems": (bool,),
+}
+"""Keywords that are read, and the types of their values."""
 
 _Context = tuple[str, ...]
 
@@ -82,23 +95,28 @@ def _parts(schema: dict[str, Any]) -> Iterator[tuple[_Context, Any]]:
 
 def _malformed(schema: dict[str, Any], root: Any) -> Iterator[str]:
     """What no schema can have, or what cannot be written."""
-    for keyword, kind in (*_PARTS.items(), ("required", list), ("enum", list), ("prefixItems", list)):
-        if keyword in schema and not isinstance(schema[keyword], kind):
-            yield f"{schema[keyword]!r} is not of type '{'object' if kind is dict else 'array'}'"
+    for keyword, kinds in _SHAPES.items():
+        if keyword in schema and type(schema[keyword]) not in kinds:
+            yield f"{schema[keyword]!r} is not a value of '{keyword}'"
             return
-    for keyword in ("anyOf", "oneOf", "enum"):
+    for keyword in ("anyOf", "oneOf", "allOf", "enum", "type"):
         if schema.get(keyword) == []:
             yield f"[] is too short for '{keyword}'"
     given = schema.get("type", [])
     for name in given if isinstance(given, list) else [given]:
         if name not in TYPES:
             yield f"{name!r} is not valid under any of the given schemas"
+    for name in schema.get("required", ()):
+        if type(name) is not str:
+            yield f"{name!r} is not of type 'string'"
     for keyword in _COUNTS:
-        if keyword in schema and (type(schema[keyword]) is not int or schema[keyword] < 0):
-            yield f"{schema[keyword]!r} is not a number of {keyword}"
+        if not 0 <= schema.get(keyword, 0) <= _MOST:
+            yield f"{schema[keyword]!r} is not from 0 to {_MOST}, as '{keyword}' must be here"
     for keyword in _NUMBERS:
-        if keyword in schema and type(schema[keyword]) not in (int, float):
-            yield f"{schema[keyword]!r} is not of type 'number'"
+        if not -_LARGEST < schema.get(keyword, 0) < _LARGEST or (
+            keyword == "multipleOf" and schema.get(keyword, 1) <= 0
+        ):
+            yield f"{schema[keyword]!r} is out of the range of '{keyword}'"
     for keyword in _UNWRITTEN:
         if keyword in schema:
             yield f"'{keyword}' is not permitted"

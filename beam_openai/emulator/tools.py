@@ -1,28 +1,19 @@
-"""The tools and functions that a request offers, and which of them the model calls.
-
-One is called when it must be (`tool_choice` is "required" or names one), or when the last text of the user has the
-marker CALL-TOOL; as many at once as the marker stands there, unless `parallel_tool_calls` is false.
-"""
+"""The tools and functions that a request offers, and what of them its choice leaves: checked, and read into an `Offer`."""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from . import schema_rules
+from .offers import Offer, Tool
 from .parameters import Parameters
 from .replies import Refusal
-from .schemas import fitting
 from .wording import MODERN
-from .writing import compose
 
 NAME = "^[a-zA-Z0-9_-]+$"
-MARKER = "CALL-TOOL"
-_MOST_CALLS = 8
 _MOST_TOOLS = 128
 
 _checks = Parameters(MODERN)
@@ -39,44 +30,6 @@ tool_search apply_patch
 """
 _BUILT_IN = tuple(_SERVICE.split())
 """Tools of POST /responses that the service has itself. They are accepted, and never called."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tool:
-    """One tool. A custom one takes a text, a function the JSON that its `parameters` describe."""
-
-    name: str
-    custom: bool = False
-    parameters: Any = field(default=True, hash=False)
-
-    def argument(self, seed: str) -> str:
-        """What it is called with."""
-        if self.custom:
-            return compose(seed)
-        return msgspec.json.encode(fitting(self.parameters, seed)).decode()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Offer:
-    """The tools that may be called: one `must` be, or even one that is `named`.
-
-    `legacy` are those of `functions`, of which one at most is called.
-    """
-
-    tools: Sequence[Tool] = ()
-    must: bool = False
-    named: bool = False
-    parallel: bool = True
-    legacy: bool = False
-
-    def called(self, text: str, seed: str) -> list[Tool]:
-        """The tools that are called in answer to the user's last `text`."""
-        asked = text.count(MARKER)
-        if not self.tools or not (self.must or asked):
-            return []
-        many = min(max(1, asked), _MOST_CALLS) if self.parallel and not self.legacy else 1
-        first = zlib.crc32(seed.encode())
-        return [self.tools[(first + index) % len(self.tools)] for index in range(many)]
 
 
 _NOTHING = Offer()
@@ -176,12 +129,17 @@ def _offer(tools: Sequence[Tool], fields: Mapping[str, Any], nested: Mapping[str
         return Offer(tools=tools if choice == "required" else (), must=choice == "required", parallel=parallel)
     if not isinstance(choice, dict):
         raise MODERN.wrong_type("tool_choice", choice, "string", "object")
-    kind = _kind("tool_choice", choice, (*nested, "allowed_tools", *(() if nested["function"] else _BUILT_IN)))
+    kind = _kind("tool_choice", choice, (*_choosable(nested), "allowed_tools"))
     if kind == "allowed_tools":
         return _allowed(tools, choice, nested, parallel)
     if kind not in nested:
         return Offer(parallel=parallel)
     return Offer(tools=[_chosen(tools, "tool_choice", choice, nested[kind])], must=True, named=True, parallel=parallel)
+
+
+def _choosable(nested: Mapping[str, str]) -> Sequence[str]:
+    """The types of tools that a choice can name: in POST /responses also those of the service."""
+    return (*nested, *(() if nested["function"] else _BUILT_IN))
 
 
 def _chosen(tools: Sequence[Tool], name: str, choice: Any, member: str) -> Tool:
@@ -209,11 +167,13 @@ def _allowed(tools: Sequence[Tool], choice: Mapping[str, Any], nested: Mapping[s
         name, allowed = "tool_choice.allowed_tools", choice["allowed_tools"]
     known = {"type": _checks.string(), "mode": _checks.one_of("auto", "required"), "tools": _checks.array()}
     _checks.members(known, ("mode", "tools"))(name, allowed)
-    kept = [
-        _chosen(tools, f"{name}.tools[{index}]", each, nested.get(each.get("type", ""), ""))
-        for index, each in enumerate(allowed["tools"])
-        if isinstance(each, dict) and each.get("type") in nested
-    ]
+    kept = []
+    for index, each in enumerate(allowed["tools"]):
+        path = f"{name}.tools[{index}]"
+        _checks.object(path, each)
+        kind = _kind(path, each, _choosable(nested))
+        if kind in nested:
+            kept.append(_chosen(tools, path, each, nested[kind]))
     return Offer(tools=kept, must=allowed["mode"] == "required", parallel=parallel)
 
 

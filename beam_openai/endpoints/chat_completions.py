@@ -17,10 +17,8 @@ from beam_openai.client import Request, Response
 from beam_openai.errors import BadAnswerError
 from beam_openai.options import Column, check, number
 from beam_openai.schemas import Schema
-from beam_openai.tokens import Counts
+from beam_openai.tokens import IMAGE_TOKENS, MESSAGE_TOKENS, Counts
 
-_MESSAGE_TOKENS = 4
-_IMAGE_TOKENS = 765
 LOGPROBS = pa.list_(pa.struct([("token", pa.string()), ("logprob", pa.float64()), ("top_logprobs", pa.list_(TOP))]))
 
 
@@ -175,8 +173,8 @@ class ChatCompletions(Endpoint):
 
     def tokens(self, rows: pa.Table, count: Callable[[pa.Array], Counts]) -> Counts:
         text = rows.select([name for name in ("system", "prompt", "messages") if name in rows.column_names])
-        images = _IMAGE_TOKENS * media.how_many(rows["images"]) if self.images else 0
-        return super().tokens(text, count) + len(text.columns) * _MESSAGE_TOKENS + images
+        images = IMAGE_TOKENS * media.how_many(rows["images"]) if self.images else 0
+        return super().tokens(text, count) + len(text.columns) * MESSAGE_TOKENS + images
 
     def answer_tokens(self, rows: pa.Table) -> Counts | float:
         most = self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 
 from beam_openai import answers, texts
@@ -34,26 +33,34 @@ LOGPROBS = pa.struct(
 class Completions(Endpoint):
     """Adds to each row what a model writes behind its prompt: `completion: string`, and `finish_reason: string`.
 
-    `finish_reason` is "stop", "length" (it was cut at `max_tokens`) or "content_filter". With `logprobs` there is a column of
-    that name too: `struct<tokens, token_logprobs, top_logprobs: list<list<struct<token, logprob>>>, text_offset>`, a place in
-    each list for each token. Where `n` is set, all of them are lists of n. What a single row cost cannot be told, as rows
-    share a request: the counters have the sums.
+    `finish_reason` is "stop", "length" (it was cut at `max_tokens`) or "content_filter". With `logprobs` there is a
+    column of that name too: `struct<tokens, token_logprobs, top_logprobs, text_offset>`, each a list with a place for
+    each token, `top_logprobs` one of `list<struct<token, logprob>>`. Where `n` is set, all of them are lists of n.
+    What a single row cost cannot be told, as rows share a request: the counters have the sums.
 
-    OpenAI documents no most of prompts for a request: 20 go together unless `max_batch_size` says otherwise, and fewer where
-    `n` or `best_of` would make them more than 128 choices. Rows that are null or empty fail before anything is sent, and cost
-    nothing. A row that makes the server refuse a request is found by halving, none of which is billed.
+    OpenAI does not say how many prompts a request may have: 20 go together unless `max_batch_size` says otherwise, and
+    fewer where `n` or `best_of` would make more than 128 choices of them. Rows that are null or empty fail before
+    anything is sent, and cost nothing. A row that makes the server refuse a request is found by halving, at most
+    2 * (log2(rows) + 1) requests more, none of them billed.
 
     Attributes:
       prompt: what is to be continued, a template over columns: "Translate to French: {text}"; or, as "{ids}" and nothing
         else, a column with lists of token ids.
       output: the name of the column `completion`; or names for any of the columns added, by their own.
       max_tokens: tokens of a completion at most; servers take 16 if it is not set.
+      temperature: from 0, always the likeliest token, to 2.
+      top_p: only the likeliest tokens, which have this share of the probability: 0 to 1.
       suffix: what is to come behind a completion, for models that insert.
       echo: whether a completion begins with its prompt.
       n: completions for each row.
       best_of: completions that are written for each row, of which the best n are given; all are paid for.
       logprobs: so many of the likeliest tokens at each place, 0 to 5.
       stop: up to four texts that end a completion.
+      presence_penalty: above 0, up to 2, what was said is less likely to be said again; below 0, from -2, more likely.
+      frequency_penalty: the same by how often it was said.
+      logit_bias: for tokens by their ids, -100 to 100: how much more likely they are to be.
+      seed: one seed gets one completion, as far as a server can.
+      user: an end user's id, passed on for abuse monitoring.
       max_batch_size: rows of one request at most, 128 or less; 1 for servers that take no lists of prompts.
     """
 
@@ -132,12 +139,10 @@ class Completions(Endpoint):
         return name if name is not None and texts.is_token_ids(rows[name].type) else None
 
     def tokens(self, rows: pa.Table, count: Callable[[pa.Array], Counts]) -> Counts:
-        prompts = rows["prompt"]
-        read = [self.suffix.name] if isinstance(self.suffix, Column) else []
-        total = super().tokens(rows.select(read), count)
-        if isinstance(self.suffix, str):
-            total = total + count(pa.array([self.suffix]))[0]
-        return total + count(prompts)
+        total = count(rows["prompt"])
+        if isinstance(self.suffix, Column):
+            return total + super().tokens(rows.select([self.suffix.name]), count)
+        return total + count(pa.array([self.suffix]))[0] if self.suffix else total
 
     def answer_tokens(self, rows: pa.Table) -> Counts | float:
         most: Counts | float = number(self.max_tokens, _MAX_TOKENS, rows) * self._written
@@ -202,6 +207,8 @@ def _as_arrow(logprobs: _Logprobs | None) -> dict[str, Any] | None:
     if logprobs is None:
         return None
     tops = logprobs.top_logprobs
-    if tops is not None:
-        tops = [top and [{"token": token, "logprob": one} for token, one in top.items()] for top in tops]
-    return {**msgspec.structs.asdict(logprobs), "top_logprobs": tops}
+    return {**msgspec.structs.asdict(logprobs), "top_logprobs": None if tops is None else [_top(top) for top in tops]}
+
+
+def _top(top: dict[str, float | None] | None) -> list[dict[str, Any]] | None:
+    return None if top is None else [{"token": token, "logprob": logprob} for token, logprob in top.items()]

@@ -27,6 +27,8 @@ class Edits(Endpoint):
       instruction: what to do with it, a template over columns: "Translate to {language}".
       output: the name of the column added.
       n: edits for each row, up to 20.
+      temperature: from 0, always the likeliest token, to 2.
+      top_p: only the likeliest tokens, which have this share of the probability: 0 to 1.
     """
 
     path: ClassVar[str] = "/edits"

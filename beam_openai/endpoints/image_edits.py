@@ -13,7 +13,7 @@ from beam_openai import media, texts
 from beam_openai.answers import Answer
 from beam_openai.call import Endpoint, option
 from beam_openai.client import Form, Request, Response, form_fields
-from beam_openai.options import Column, of_each
+from beam_openai.options import Column, constant, of_each
 from beam_openai.pictures import FILE_TYPES, answered, families, uploaded
 from beam_openai.tokens import Counts
 
@@ -88,7 +88,7 @@ class ImageEdits(Endpoint):
             input_fidelity=self.input_fidelity,
         )
         super().__post_init__()
-        form_fields(self.params)
+        form_fields(constant(self.options()))
 
     @property
     def inputs(self) -> list[str]:
@@ -102,6 +102,10 @@ class ImageEdits(Endpoint):
     @property
     def added(self) -> list[pa.Field]:
         return answered.fields("edited", self.n)
+
+    @property
+    def is_text(self) -> bool:
+        return False
 
     def invalid(self, rows: pa.Table) -> dict[int, str]:
         models, images = of_each(self.model, rows), rows[self.image]
@@ -124,10 +128,10 @@ class ImageEdits(Endpoint):
 
     def request(self, rows: pa.Table) -> Request:
         options, masks = self.options(rows), self._masks(rows)
-        fields = {**families.default_format(options.get("model")), **options, "prompt": self._prompt.fill(rows)[0].as_py()}
-        return Request(
-            self.path, Form(form_fields(fields), uploaded.files(rows[self.image][0], masks[0] if masks is not None else None))
-        )
+        prompt = self._prompt.fill(rows)[0].as_py()
+        fields = form_fields({**families.default_format(options.get("model")), **options, "prompt": prompt})
+        files = uploaded.files(rows[self.image][0], None if masks is None else masks[0])
+        return Request(self.path, Form(fields, files))
 
     def links(self, response: Response) -> Sequence[str]:
         return answered.links(response.body, self.path)

@@ -12,7 +12,7 @@ import pyarrow as pa
 from beam_openai.answers import Answer
 from beam_openai.call import Endpoint, option
 from beam_openai.client import Form, Request, Response, form_fields
-from beam_openai.options import Column, of_each
+from beam_openai.options import Column, constant, of_each
 from beam_openai.pictures import FILE_TYPES, answered, families, uploaded
 from beam_openai.tokens import Counts
 
@@ -54,7 +54,7 @@ class ImageVariations(Endpoint):
             raise ValueError(f"model must be dall-e-2 or none of OpenAI's, not {self.model!r}")
         families.check_options(self.model, self.n, size=self.size, response_format=self.response_format)
         super().__post_init__()
-        form_fields(self.params)
+        form_fields(constant(self.options()))
 
     @property
     def inputs(self) -> list[str]:
@@ -63,6 +63,10 @@ class ImageVariations(Endpoint):
     @property
     def added(self) -> list[pa.Field]:
         return answered.fields("variation", self.n)
+
+    @property
+    def is_text(self) -> bool:
+        return False
 
     def invalid(self, rows: pa.Table) -> dict[int, str]:
         return uploaded.unusable(rows[self.image], self.image, of_each(self.model, rows))

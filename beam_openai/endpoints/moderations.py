@@ -46,18 +46,19 @@ _COLUMN = "text"
 class Moderations(Endpoint):
     """Adds to each row whether it is harmful: `flagged: bool`, and in which ways, by category.
 
-    Added too: `categories: struct<bool>`, `category_scores: struct<float>` (0 to 1) and, except for text-moderation models,
-    `category_applied_input_types: struct<list<string>>` ("text", "image"). Their fields are the 13 categories of
-    omni-moderation, null where a model has not got them, and behind these what other categories a server has. One that first
-    comes up in the middle of a run is null, or not there, in rows that were answered before.
+    Added too: `categories: struct<bool>`, `category_scores: struct<float>` (0 to 1) and, except for text-moderation
+    models, `category_applied_input_types: struct<list<string>>` ("text", "image"). Their fields are the 13 categories of
+    omni-moderation, null where a model has not got them, and behind these what other categories a server has. One that
+    first comes up in the middle of a run is null, or not there, in rows that were answered before.
 
-    OpenAI documents no most of texts for a request: 32 go together unless `max_batch_size` says otherwise; with `images` one
-    row. Rows that are null or empty fail before anything is sent.
+    OpenAI does not say how many texts a request may have: 32 go together unless `max_batch_size` says otherwise; with
+    `images` one row. Rows that are null or empty fail before anything is sent. A row that makes the server refuse a
+    request is found by halving.
 
     Attributes:
       input: the column to judge: text.
-      images: a column with an image for each row, or a list of them: bytes (PNG, JPEG, GIF, WebP) or URLs. For omni models,
-        which take one image. The text is judged with it: it may then be null, and the column `text` need not be there.
+      images: a column with an image for each row, or a list of them: bytes (PNG, JPEG, GIF, WebP) or URLs. For omni
+        models, which take one. The text is judged with it: it may then be null, and the column `text` need not be there.
       output: the name of the column `flagged`; or names for any of the columns added, by their own.
       max_batch_size: rows of one request at most.
     """
@@ -104,17 +105,15 @@ class Moderations(Endpoint):
             found.update(texts.unusable(rows[self.input], self.input, empty=True, null=True))
             if texts.is_text(as_plain(rows[self.input]).type):
                 empty = byte_lengths(rows[self.input]) == 0
-        for row in np.flatnonzero(empty):
-            if not media.several(rows[self.images][int(row)].as_py()):
-                found.setdefault(int(row), f"neither {self.input} nor {self.images} holds anything")
-        return found
+        nothing = empty & (media.how_many(rows[self.images]) == 0)
+        return {**dict.fromkeys(np.flatnonzero(nothing).tolist(), f"{self.input} and {self.images} are empty"), **found}
 
     def prepared(self, rows: pa.Table) -> pa.Table:
         columns = {"input": self.input, "images": self.images}
         return pa.table({name: rows[own] for name, own in columns.items() if own in rows.column_names})
 
     def tokens(self, rows: pa.Table, count: Callable[[pa.Array], Counts]) -> Counts:
-        return super().tokens(rows.select([name for name in rows.column_names if name == "input"]), count)
+        return count(rows["input"]) if "input" in rows.column_names else np.zeros(rows.num_rows, dtype=np.int64)
 
     def request(self, rows: pa.Table) -> Request:
         given = rows["input"].to_pylist() if "input" in rows.column_names else [None]
@@ -129,7 +128,8 @@ class Moderations(Endpoint):
         for field in self.added[1:]:
             said = [getattr(result, field.name) for result in results]
             columns.append(_by_category(said, _TYPES[field.name]))
-        return Answer(columns, **answers.usage_of(answer.usage))
+        usage: Any = answers.usage_of(answer.usage)
+        return Answer(columns, **usage)
 
 
 class _Result(msgspec.Struct):

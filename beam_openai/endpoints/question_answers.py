@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 
 from beam_openai import answers, texts
@@ -16,7 +15,7 @@ from beam_openai.call import Endpoint, option
 from beam_openai.client import Request, Response
 from beam_openai.documents import Texts, beside, invalid_texts, one_source, selected, tokens, written
 from beam_openai.errors import BadAnswerError
-from beam_openai.options import Column, check, column
+from beam_openai.options import Column, check, column, number
 from beam_openai.tokens import Counts
 
 _DOCUMENTS = Texts("documents", least=0)
@@ -123,7 +122,8 @@ class Answers(Endpoint):
         return tokens(rows, count, self.question, self.documents, self.examples, self.examples_context)
 
     def answer_tokens(self, rows: pa.Table) -> Counts | float:
-        return _number(self.max_tokens, _MAX_TOKENS, rows) * _number(self.n, 1, rows)
+        most: Counts | float = number(self.max_tokens, _MAX_TOKENS, rows) * number(self.n, 1, rows)
+        return most
 
     def request(self, rows: pa.Table) -> Request:
         body = {**self.options(rows), "question": rows[self.question][0].as_py()}
@@ -144,9 +144,3 @@ class Answers(Endpoint):
 
 
 _decoder = msgspec.json.Decoder(dict[str, Any])
-
-
-def _number(option: Any, default: int, rows: pa.Table) -> Any:
-    if isinstance(option, Column):
-        return np.asarray(rows[option.name].cast(pa.float64()).fill_null(default))
-    return float(default if option is None else option)

@@ -22,22 +22,22 @@ _FORMATS = ("mp3", "opus", "aac", "flac", "wav", "pcm")
 class Speech(Endpoint):
     """Adds to each row the sound of one of its texts, spoken: `speech: binary`, the bytes of a file in `response_format`.
 
-    Limits, by OpenAI's API reference: a text of 4,096 characters, and as many of `instructions`. One row a request. Rows that
-    are null, empty or too long fail before anything is sent, and cost nothing. An answer that is not sound is asked for again.
+    Limits, by OpenAI's API reference: a text of 4,096 characters, and as many of `instructions`. One row a request. Rows
+    that are null, empty or too long fail before anything is sent, and cost nothing. An answer that is not sound is asked
+    for again, and fails its row in the end: kind `bad_answer`.
 
     Attributes:
       input: the column to speak: text.
       voice: whose voice, "alloy"; or {"id": ...} for one of your own.
       instructions: how to speak, a template over columns: "Cheerfully, in {language}". Not for tts-1 and tts-1-hd.
       output: the name of the column added.
-      response_format: the sound's format; servers take mp3 if it is not set. "pcm" is without a header: 16 bits, 24 kHz, mono.
+      response_format: the sound's format; servers take mp3 if it is not set. "pcm" has no header: 16 bits, 24 kHz, mono.
       speed: 0.25 to 4; 1 is as people speak.
     """
 
     path: ClassVar[str] = "/audio/speech"
     row_fields: ClassVar[frozenset[str]] = frozenset({"input", "stream_format"})
     gives_files: ClassVar[bool] = True
-    advice: ClassVar[dict[str, str]] = {"instructions": "This model takes no instructions: leave them unset"}
 
     input: str = "text"
     voice: str | dict[str, Any] | Column = option(dataclasses.MISSING)

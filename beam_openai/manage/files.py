@@ -112,7 +112,8 @@ def _download(server: Server, file_id: str, to: BinaryIO, on_progress: transfer.
         nonlocal written
         arrived = 0
         with server.stream(Request(f"{_path(file_id)}/content", method="GET")) as stream:
-            size = int(stream.headers.get("content-length", 0))
+            told = stream.headers.get("content-length", "")
+            size = int(told) if told.isascii() and told.isdigit() else 0
             for piece in stream.pieces:
                 arrived += len(piece)
                 # A file never changes under its id: what an earlier attempt wrote is this one's beginning.

@@ -63,7 +63,7 @@ def find(patterns: Sequence[str], format: str | None) -> list[File]:
     """
     found: dict[str, File] = {}
     for pattern in patterns:
-        matched = [File(path, size, format_of(path, format)) for path, size in _matches(pattern, format)]
+        matched = [File(path, size, format_of(path, format)) for path, size in matches(pattern, format)]
         if not matched:
             raise ValueError(f"no files match {pattern!r}")
         found.update((file.path, file) for file in matched)
@@ -115,7 +115,8 @@ def open_text(path: str) -> pa.NativeFile:
     return pa.CompressedInputStream(stored, codec) if codec else stored
 
 
-def _matches(pattern: str, format: str | None) -> Iterator[tuple[str, int]]:
+def matches(pattern: str, format: str | None) -> Iterator[tuple[str, int]]:
+    """Path and size of each file that a pattern matches: of those in a folder all, where `format` says what they are."""
     if not is_local(pattern):
         yield from _remote(pattern, format)
     elif os.path.isfile(pattern):

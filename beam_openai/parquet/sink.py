@@ -39,13 +39,7 @@ class Sink(iobase.Sink):
     def initialize_write(self) -> str:
         """Once, before the first row: a temporary folder, whose name ends in the run's."""
         check_free(self.directory, self.extension, self.overwrite)
-        temporary: str = FileSystems.join(self.directory, f"{_TEMPORARY}{self.temporary}-{uuid.uuid4().hex[:12]}")
-        try:
-            # A real file: on an object store a folder alone proves nothing.
-            FileSystems.create(FileSystems.join(temporary, _BEGUN)).close()
-        except OSError as error:
-            raise OSError(f"{self.directory} cannot be written: {error}") from error
-        return temporary
+        return begin(self.directory, self.temporary)
 
     def pre_finalize(self, init_result: str, writer_results: Iterable[Any]) -> None:
         pass
@@ -65,23 +59,23 @@ class Sink(iobase.Sink):
         names = [f"part-{i:05}-of-{len(written):05}-{run}.{self.extension}" for i in range(len(written))]
         parts = [FileSystems.join(self.directory, name) for name in names]
         # From here on the rows are all there: they are not to be cleared away, whatever happens.
-        _forget(temporary)
-        others = set(_matching(self.directory, pattern)) - set(parts)
+        forget(temporary)
+        others = set(matching(self.directory, pattern)) - set(parts)
         if others and not self.overwrite:
             raise FileExistsError(
                 f"another run has put {len(others)} parts into {self.directory} meanwhile; "
                 f"this run's are kept in {temporary}"
             )
-        _rename(temporary, written, parts)
+        rename(temporary, written, parts)
         if self.overwrite:
-            _delete(sorted(set(_matching(self.directory, pattern)) - set(parts)))
+            delete(sorted(set(matching(self.directory, pattern)) - set(parts)))
         clear(temporary)
         return parts
 
 
 def check_free(directory: str, extension: str, overwrite: bool) -> None:
     """Raises FileExistsError where the directory has parts that may not be replaced."""
-    parts = [] if overwrite else _matching(directory, f"part-*.{extension}")
+    parts = [] if overwrite else matching(directory, f"part-*.{extension}")
     if parts:
         held = f"{len(parts)} part{'s' if len(parts) > 1 else ''}"
         raise FileExistsError(f"{directory} already holds {held}; pass overwrite=True (--overwrite) to replace them")
@@ -100,13 +94,28 @@ def check_writable(directory: str) -> None:
         raise PermissionError(f"{directory} cannot be written: no permission for {existing}")
 
 
+def begin(directory: str, kind: str) -> str:
+    """Makes a temporary folder in a directory; `clear_temporary` knows it by its kind, and its name ends in the run's.
+
+    Raises:
+      OSError: it cannot be made.
+    """
+    temporary: str = FileSystems.join(directory, f"{_TEMPORARY}{kind}-{uuid.uuid4().hex[:12]}")
+    try:
+        # A real file: on an object store a folder alone proves nothing.
+        FileSystems.create(FileSystems.join(temporary, _BEGUN)).close()
+    except OSError as error:
+        raise OSError(f"{directory} cannot be written: {error}") from error
+    return temporary
+
+
 def clear_temporary(directory: str, temporary: str = "parts") -> None:
     """Removes what failed runs of `WriteTables(temporary=...)` have left in a directory, unless all rows were written.
 
     It would take the ground from under a run of the same `temporary` that is still writing there.
     """
     directory = directory.rstrip("/") or "/"
-    for begun in _matching(directory, f"{_TEMPORARY}{temporary}-*/{_BEGUN}"):
+    for begun in matching(directory, f"{_TEMPORARY}{temporary}-*/{_BEGUN}"):
         clear(os.path.dirname(begun))
 
 
@@ -114,34 +123,48 @@ def clear(temporary: str) -> None:
     """Removes a temporary folder; it may be gone, if an earlier try came this far."""
     if not files.is_local(temporary):
         # An object store has no folder to remove, only what is in it.
-        _delete(_matching(temporary, "*"))
+        delete(matching(temporary, "*"))
     with contextlib.suppress(OSError):
-        _delete([temporary])
+        delete([temporary])
 
 
-def _rename(temporary: str, written: Sequence[str], parts: Sequence[str]) -> None:
-    there = set(_matching(temporary, "*"))
-    done = set(_matching(parts[0].rsplit("/", 1)[0], "part-*")) if parts else set()
+def rename(temporary: str, written: Sequence[str], parts: Sequence[str], pattern: str = "part-*") -> None:
+    """Gives the files in a temporary folder their places; what is there already is replaced.
+
+    Safe to repeat: those that an earlier try has renamed are passed over.
+
+    Args:
+      temporary: the folder.
+      written: the files.
+      parts: the place of each, all in one folder.
+      pattern: of their names.
+
+    Raises:
+      FileNotFoundError: a file is neither where it was written nor at its place.
+    """
+    there = set(matching(temporary, "*"))
+    done = set(matching(parts[0].rsplit("/", 1)[0], pattern)) if parts else set()
     lost = [path for path, part in zip(written, parts) if path not in there and part not in done]
     if lost:
         raise FileNotFoundError(f"{lost[0]} was written but is not there any more")
     todo = [(path, part) for path, part in zip(written, parts) if path in there]
     # A try that was cut off between copy and delete leaves both.
-    _delete([part for _, part in todo if part in done])
+    delete([part for _, part in todo if part in done])
     size = FileSystems.get_chunk_size(temporary)
     chunks = [todo[first : first + size] for first in range(0, len(todo), size)]
     with ThreadPoolExecutor(_RENAME_THREADS) as pool:
         list(pool.map(lambda chunk: FileSystems.rename(*map(list, zip(*chunk))), chunks))
 
 
-def _matching(directory: str, pattern: str) -> list[str]:
+def matching(directory: str, pattern: str) -> list[str]:
+    """The paths in a directory whose names match."""
     if files.is_local(directory):
         return glob.glob(posixpath.join(glob.escape(directory), pattern))
     matched = FileSystems.match([FileSystems.join(directory, pattern)])[0].metadata_list
     return [file.path for file in matched]
 
 
-def _forget(temporary: str) -> None:
+def forget(temporary: str) -> None:
     """From now on `clear_temporary` passes the folder over."""
     begun = FileSystems.join(temporary, _BEGUN)
     with contextlib.suppress(OSError):  # an earlier try came this far
@@ -151,6 +174,7 @@ def _forget(temporary: str) -> None:
             FileSystems.delete([begun])
 
 
-def _delete(paths: Sequence[str]) -> None:
+def delete(paths: Sequence[str]) -> None:
+    """Removes files and folders, which must be there."""
     if paths:
         FileSystems.delete(list(paths))

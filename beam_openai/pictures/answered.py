@@ -39,12 +39,11 @@ def fields(name: str, n: int | None, more: Sequence[str] = ()) -> list[pa.Field]
 
 
 def links(body: Body, what: str) -> list[str]:
-    """The URLs of images that are not in the answer itself.
-
-    Raises:
-      BadAnswerError: it is no answer with images.
-    """
-    images = answers.decode(body, _decoder, what).data
+    """The URLs of images that are not in the answer itself; none in what is no answer."""
+    try:
+        images = answers.decode(body, _decoder, what).data
+    except errors.BadAnswerError:
+        return []
     return [image.url for image in images if isinstance(image.url, str) and image.b64_json == _NONE]
 
 
@@ -65,7 +64,7 @@ def columns(response: Response, added: Sequence[pa.Field], n: int | None, what: 
     usage: Any = answers.usage_of(said.usage)
     drawn = [_bytes(image, response.fetched) for image in images]
     if bad := next((one for one in drawn if isinstance(one, Bad)), None):
-        return Answer([pa.nulls(1, field.type) for field in added], {0: bad}, **usage)
+        return Answer([], {0: bad}, **usage)
     values = [drawn] + [[_text(getattr(image, field.name)) for image in images] for field in added[1:]]
     arrays = [pa.array([found if n is not None else found[0]], field.type) for found, field in zip(values, added)]
     return Answer(arrays, **usage)

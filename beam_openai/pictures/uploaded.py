@@ -23,7 +23,7 @@ def unusable(images: pa.ChunkedArray, name: str, models: Sequence[object]) -> di
       name: of the column, for the reasons.
       models: of each row.
     """
-    if not (media.is_bytes(images.type) or pa.types.is_null(images.type)):
+    if not (media.is_bytes(images.type) or media.is_all_null(images)):
         return dict.fromkeys(range(len(images)), f"{name} is {images.type}, not an image's bytes")
     reasons = {
         row: _wrong(media.bytes_in(value), name, family_of(model), model)
@@ -46,7 +46,7 @@ def unusable_masks(
     if not media.is_bytes(images.type):
         return {}
     name, mask_name = names
-    if masks is not None and not (media.is_bytes(masks.type) or pa.types.is_null(masks.type)):
+    if masks is not None and not (media.is_bytes(masks.type) or media.is_all_null(masks)):
         return dict.fromkeys(range(len(images)), f"{mask_name} is {masks.type}, not an image's bytes")
     found = {}
     for row, (value, model) in enumerate(zip(images, models, strict=True)):

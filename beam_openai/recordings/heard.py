@@ -13,6 +13,7 @@ from beam_openai import answers
 from beam_openai.answers import Answer
 from beam_openai.client import Response
 from beam_openai.errors import BadAnswerError
+from beam_openai.options import check_choice
 
 PLAIN = ("text", "srt", "vtt")
 """Formats whose answers are no JSON."""
@@ -46,6 +47,56 @@ SPEAKERS = pa.list_(
 )
 WORDS = pa.list_(pa.struct([("word", pa.string()), ("start", pa.float64()), ("end", pa.float64())]))
 LOGPROBS = pa.list_(pa.struct([("token", pa.string()), ("logprob", pa.float64()), ("bytes", pa.list_(pa.int64()))]))
+
+
+_FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
+
+
+def check_formats(model: object, response_format: str | None) -> None:
+    """Refuses a format that a transcription never comes in, or not from this model.
+
+    Raises:
+      ValueError: it holds the value.
+    """
+    check_choice("response_format", response_format, (*_FORMATS, "diarized_json"))
+    formats: tuple[str, ...] = (*_FORMATS, "diarized_json")
+    if model == "whisper-1":
+        formats = _FORMATS
+    elif isinstance(model, str) and model.startswith("gpt-"):
+        formats = ("json", "text", *(["diarized_json"] if "diarize" in model else []))
+    if response_format is not None and response_format not in formats:
+        raise ValueError(f"response_format of {model} must be one of {', '.join(formats)}, not {response_format!r}")
+
+
+def check_details(model: object, response_format: str | None, granularities: Any, include: Any) -> None:
+    """Refuses details that the format has no place for.
+
+    Raises:
+      ValueError: it holds the value.
+    """
+    for name, value, known, needed in (
+        ("timestamp_granularities", granularities, ("word", "segment"), "verbose_json"),
+        ("include", include, ("logprobs",), "json"),
+    ):
+        if value is None:
+            continue
+        if not isinstance(value, list) or not value or not set(value) <= set(known):
+            raise ValueError(f"{name} must be a list of {' or '.join(known)}, not {value!r}")
+        if (response_format or "json") != needed:
+            raise ValueError(f"{name}={value!r} needs response_format={needed!r}, not {response_format!r}")
+    if include and model == "whisper-1":
+        raise ValueError(f"include={include!r} is not to be sent to {model}: leave it unset")
+
+
+def check_translates(model: object, response_format: str | None) -> None:
+    """Refuses a model that does not translate, and formats that translations do not come in.
+
+    Raises:
+      ValueError: it holds the value.
+    """
+    if isinstance(model, str) and model.startswith("gpt-") and "transcribe" in model:
+        raise ValueError(f"model must be one that translates, as whisper-1 does, not {model!r}")
+    check_choice("response_format", response_format, _FORMATS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,12 +135,10 @@ class Format:
           BadAnswerError: it holds no text.
         """
         if self.response_format in PLAIN:
-            return Answer([pa.array([_plain(response, what)], pa.string())])
+            return Answer([[_plain(response, what)]])
         said = answers.decode(response.body, _decoder, what)
-        text, *others = self.added
-        arrays = [pa.array([_text(said, what)], text.type)]
-        arrays += [pa.array([_fitting(said.get(field.name), field.type)], field.type) for field in others]
-        return Answer(arrays, **answers.usage_of(said.get("usage")))  # type: ignore[arg-type]
+        others = [[_fitting(said.get(field.name), field.type)] for field in self.added[1:]]
+        return Answer([[_text(said, what)], *others], **answers.usage_of(said.get("usage")))
 
 
 _decoder = msgspec.json.Decoder(dict[str, Any])

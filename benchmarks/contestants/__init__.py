@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 
 MODEL = "benchmark"
+CHAT_MODEL = "gpt-4o-mini"
 DIMENSIONS = 1536
 API_ROWS = 2048
 RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"

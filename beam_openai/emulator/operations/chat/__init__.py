@@ -2,7 +2,7 @@
 
 The ledger bills the text of the user's last message, all its parts joined by spaces. Markers in it:
 REFUSE gets a refusal, FILTERED an answer that a content filter stops half way, CALL-TOOL calls a tool
-(see `tools`).
+(see `offers`).
 """
 
 from __future__ import annotations

@@ -24,6 +24,12 @@ def _any(name: str, value: Any) -> None:
     """Whatever it is."""
 
 
+def _output(name: str, value: Any) -> None:
+    """A tool's: a text, or parts."""
+    if type(value) is not str:
+        _checks.array(0, None, _checks.object)(name, value)
+
+
 _STATUS = _checks.one_of("in_progress", "completed", "incomplete")
 _COMMON: dict[str, Check] = {
     "type": _checks.string(1),
@@ -39,10 +45,11 @@ _MESSAGE: dict[str, Check] = {
     "phase": _checks.string(),
 }
 _CALL: dict[str, Check] = {**_COMMON, "call_id": _checks.string(1, 64), "name": _checks.string(1)}
-_OUTPUT: dict[str, Check] = {**_CALL, "output": _any}
+_OUTPUT: dict[str, Check] = {**_CALL, "output": _output}
+_SUMMARY = _checks.members({"type": _checks.one_of("summary_text"), "text": _checks.string()}, ("type", "text"))
 _REASONING: dict[str, Check] = {
     **_COMMON,
-    "summary": _checks.array(0, None, _checks.object),
+    "summary": _checks.array(0, None, _SUMMARY),
     "content": _checks.array(0, None, _checks.object),
     "encrypted_content": _checks.string(),
 }

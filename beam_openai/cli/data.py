@@ -1,0 +1,68 @@
+"""Where a command's rows come from: tables, or files of the kind that its endpoint takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from beam_openai.folders import ReadFiles, count_files
+from beam_openai.folders.read import extension_of
+from beam_openai.parquet import ReadTables, count_rows, files
+
+
+class Input:
+    """What `--input` means to an endpoint.
+
+    Attributes:
+      patterns: paths and globs.
+      are_files: whether they are read as files, one row each, and not as tables.
+
+    Raises:
+      ValueError: no file matches a pattern; or some are tables, and others such files.
+    """
+
+    def __init__(self, patterns: Sequence[str], format: str | None, endpoint: Any) -> None:
+        self.patterns = patterns
+        self._format = format
+        self._extensions = endpoint.takes_files
+        self.are_files = bool(self._extensions) and format is None and self._are_files()
+        main = getattr(endpoint, endpoint.main_input)
+        self._column = main if main in endpoint.columns_read else None
+
+    @property
+    def rows(self) -> ReadTables | ReadFiles:
+        """What reads it: of files `path`, `name`, and their bytes where the endpoint reads those."""
+        if self.are_files:
+            return ReadFiles(self.patterns, column=self._column, extensions=self._extensions)
+        return ReadTables(self.patterns, format=self._format)
+
+    def count(self) -> int | None:
+        """How many rows there will be, where that is known without reading them."""
+        if self.are_files:
+            return count_files(self.patterns, self._extensions)
+        return count_rows(self.patterns, self._format)
+
+    def _are_files(self) -> bool:
+        seen: dict[bool, str] = {}
+        for pattern in self.patterns:
+            kinds = {self._is_file(path): path for path, _ in files.matches(pattern, "any")}
+            if not kinds.keys() - {None}:
+                endings = ", ".join(sorted(self._extensions))
+                raise ValueError(f"no files match {pattern!r}: no tables, and none whose names end in {endings}")
+            seen.update((kind, path) for kind, path in kinds.items() if kind is not None)
+        if len(seen) > 1:
+            raise ValueError(
+                f"the input has both files ({seen[True]}) and tables ({seen[False]}): name those that are meant, as "
+                f"'photos/*.png', or set --format"
+            )
+        return True in seen
+
+    def _is_file(self, path: str) -> bool | None:
+        """False of a table, None of what is neither."""
+        if extension_of(path) in self._extensions:
+            return True
+        try:
+            files.format_of(path, None)
+        except ValueError:
+            return None
+        return False

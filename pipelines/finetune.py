@@ -1,0 +1,101 @@
+"""Fine-tunes a model on a dataset, and runs it over another: prepare, upload, train, follow, use.
+
+python -m pipelines.finetune --train 'train/*.jsonl' --input 'questions/*.parquet' --output answered --folder tuning
+
+Rows to train on have `messages`, or `prompt` and `completion` (for models that complete prompts). The file that is uploaded
+is written to `tuning`, rows that cannot be trained on to `tuning.failed`; `tuning/summary.json` says what it will cost.
+With --prepare that is all. Otherwise the job is followed until it has ended, and its model answers the prompt of each row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import apache_beam as beam
+
+from beam_openai import ChatCompletions, Completions, FineTuningData, ReadTables, WriteTables
+from beam_openai.manage import Server, files, fine_tuning
+from pipelines import starting
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = starting.parser(__doc__, "gpt-4.1-mini-2025-04-14")
+    parser.add_argument("--train", required=True, help="files of rows to train on")
+    parser.add_argument("--folder", required=True, help="a local folder for what is uploaded")
+    parser.add_argument("--epochs", type=int, help="how often each row is trained on (default: the server chooses)")
+    parser.add_argument("--suffix", help="a word for the new model's name")
+    parser.add_argument("--prompt", default="{prompt}", help="for the new model, a template (default: %(default)s)")
+    parser.add_argument("--prepare", action="store_true", help="write the file, and no more")
+    parser.add_argument(
+        "--poll", type=float, default=15.0, help="seconds between looks at the job (default: %(default)s)"
+    )
+    chosen, beams = parser.parse_known_args(arguments)
+    summary = prepare(chosen, beams)
+    if chosen.prepare:
+        return 0
+    model = train(summary["files"], chosen)
+    if model is None:
+        return 1
+    answer(model, summary["form"], chosen, beams)
+    return 0
+
+
+def prepare(chosen: argparse.Namespace, beams: Sequence[str]) -> dict[str, Any]:
+    """Checks the rows and writes the file; returns what there is to say of it."""
+    with starting.pipeline(beams) as p:
+        data = (
+            p
+            | ReadTables(chosen.train)
+            | FineTuningData(chosen.folder, model=chosen.model, epochs=chosen.epochs, overwrite=chosen.overwrite)
+        )
+        data.failed | "WriteFailed" >> WriteTables(f"{chosen.folder}.failed", overwrite=chosen.overwrite)
+        (
+            data.summary
+            | "Json" >> beam.Map(json.dumps, default=str, indent=2)
+            | "WriteSummary" >> beam.io.WriteToText(f"{chosen.folder}/summary.json", shard_name_template="")
+        )
+    with open(f"{chosen.folder}/summary.json", encoding="utf-8") as written:
+        summary: dict[str, Any] = json.load(written)
+    print(json.dumps(summary, indent=2))
+    return summary
+
+
+def train(paths: Sequence[str], chosen: argparse.Namespace) -> str | None:
+    """Uploads the file and follows the job to its end; the new model's name, or None where there is none."""
+    if len(paths) > 1:
+        raise ValueError(f"{len(paths)} files, where a job takes one: train on fewer rows")
+    with Server(starting.api(chosen)) as server:
+        uploaded = files.upload(server, paths[0], "fine-tune")
+        job = fine_tuning.create(
+            server, uploaded["id"], chosen.model, suffix=chosen.suffix, method=supervised(chosen.epochs)
+        )
+        for event in fine_tuning.follow(server, job["id"], poll=chosen.poll):
+            print(event["message"], flush=True)
+        job = fine_tuning.get(server, job["id"])
+    if job["status"] != "succeeded":
+        print(f"the job {job['id']} has {job['status']}: {job.get('error')}", file=sys.stderr)
+        return None
+    return str(job["fine_tuned_model"])
+
+
+def supervised(epochs: int | None) -> dict[str, Any] | None:
+    if epochs is None:
+        return None
+    return {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": epochs}}}
+
+
+def answer(model: str, chosen: argparse.Namespace, beams: Sequence[str]) -> None:
+    """Runs the new model over the dataset."""
+    with starting.pipeline(beams) as p:
+        answered = (
+            p | ReadTables(chosen.input) | ChatCompletions(model=model, api=starting.api(chosen), prompt=chosen.prompt)
+        )
+        starting.write(answered, chosen)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

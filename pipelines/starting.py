@@ -1,0 +1,42 @@
+"""What recipes begin with: where the server is and where the rows are, and a pipeline on the runner that was asked for."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from beam_openai import API, WriteTables
+
+
+def parser(description: str | None, model: str, output: bool = True) -> argparse.ArgumentParser:
+    """Takes a recipe's own options, added to these; all others are Beam's: `--runner FlinkRunner`."""
+    found = argparse.ArgumentParser(description=(description or "").split("\n")[0], allow_abbrev=False)
+    found.add_argument("--model", default=model, help="default: %(default)s")
+    found.add_argument("--base-url", help="the server (default: OPENAI_BASE_URL, then OpenAI's)")
+    found.add_argument("--key", help="where the key is: a variable's name, or a file (default: OPENAI_API_KEY)")
+    found.add_argument("--input", required=True, help="files: Parquet, JSON Lines or CSV; a folder, or a glob")
+    if output:
+        found.add_argument("--output", required=True, help="a folder; what fails goes beside it, to OUTPUT.failed")
+        found.add_argument("--overwrite", action="store_true", help="replace what is there")
+    return found
+
+
+def api(chosen: argparse.Namespace) -> API:
+    return API(base_url=chosen.base_url, key=chosen.key)
+
+
+def pipeline(beams: Sequence[str]) -> beam.Pipeline:
+    """A pipeline with Beam's options; without a runner among them it runs in this process, and downloads nothing."""
+    options = PipelineOptions(list(beams))
+    runner = None if options.view_as(StandardOptions).runner else FnApiRunner()
+    return beam.Pipeline(runner=runner, options=options)
+
+
+def write(outputs: beam.pvalue.DoOutputsTuple, chosen: argparse.Namespace) -> None:
+    """Both outputs of a transform, to the output's folder and the one beside it."""
+    outputs.answered | "WriteAnswered" >> WriteTables(chosen.output, overwrite=chosen.overwrite)
+    outputs.failed | "WriteFailed" >> WriteTables(f"{chosen.output}.failed", overwrite=chosen.overwrite)

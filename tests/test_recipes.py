@@ -1,0 +1,216 @@
+"""Each recipe of `pipelines` as it stands, over a little data, against the emulator."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+import wave
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import vectors
+
+from pipelines import (
+    classify_rows,
+    complete_prompts,
+    embed_corpus,
+    finetune,
+    generate_images,
+    moderate_dataset,
+    semantic_search,
+    transcribe_audio,
+)
+
+ROOT = Path(__file__).parent.parent
+RECIPES = sorted(path.stem for path in (ROOT / "pipelines").glob("*.py") if "main(" in path.read_text())
+
+pytestmark = pytest.mark.usefixtures("clean")
+
+
+@pytest.fixture
+def start(emulator, tmp_path):
+    """Runs a recipe over some rows; its output's folder."""
+
+    def run(recipe, rows, *options, status=0):
+        source = rows
+        if isinstance(rows, pa.Table):
+            source = tmp_path / "in.parquet"
+            pq.write_table(rows, source)
+        arguments = ["--input", source, "--output", tmp_path / "out", "--base-url", emulator.base_url, *options]
+        assert recipe.main([str(argument) for argument in arguments]) == status
+        return tmp_path / "out"
+
+    return run
+
+
+def rows_in(folder):
+    return pq.read_table(folder).to_pylist()
+
+
+def test_embed_corpus(start):
+    folder = start(embed_corpus, pa.table({"body": ["a", "b", None]}), "--model", "tiny", "--column", "body")
+    assert {row["body"]: row["embedding"] for row in rows_in(folder)} == dict(zip("ab", vectors(["a", "b"])))
+    assert [row["error"]["message"] for row in rows_in(f"{folder}.failed")] == ["body is null"]
+
+
+def test_moderate_dataset(start):
+    texts = ["I like cats", "I will kill you", "I will kill them", None]
+    folder = start(moderate_dataset, pa.table({"text": texts}))
+    assert {row["text"]: row["flagged"] for row in rows_in(folder)} == dict(zip(texts, [False, True, True]))
+    counts = {row["what"]: row["rows"] for row in rows_in(f"{folder}.counts")}
+    assert (counts["rows"], counts["flagged"], counts["violence"], counts["sexual"]) == (3, 2, 2, 0)
+    assert len(rows_in(f"{folder}.failed")) == 1
+
+
+def test_complete_prompts(start, emulator):
+    options = ["--model", "davinci-002", "--prompt", r"English: {text}\nFrench:", "--stop", r"\n", "--max-tokens", "5"]
+    folder = start(complete_prompts, pa.table({"text": ["cat", "dog"]}), *options)
+    assert all(row["completion"] and row["finish_reason"] for row in rows_in(folder))
+    (request,) = emulator.requests()
+    assert sorted(request["body"]["prompt"]) == ["English: cat\nFrench:", "English: dog\nFrench:"]
+    assert request["body"]["stop"] == ["\n"] and request["body"]["max_tokens"] == 5
+
+
+def test_classify_rows(start):
+    rows = pa.table({"id": range(6), "review": [f"review {n}" for n in range(6)]})
+    folder = start(classify_rows, rows, "--text", "{review}", "--labels", "good, bad", "--model", "gpt-4o-mini")
+    found = rows_in(folder)
+    assert len(found) == 6 and {row["label"] for row in found} <= {"good", "bad"}
+    schema = pq.read_schema(next(folder.glob("*.parquet")))
+    assert (schema.field("confidence").type, schema.field("reason").type) == (pa.float64(), pa.string())
+
+
+def test_generate_images(start):
+    rows = pa.table({"id": ["one", "two", "none"], "animal": ["cat", "dog", None]})
+    folder = start(generate_images, rows, "--prompt", "A {animal}", "--name", "id")
+    assert sorted(path.name for path in folder.iterdir()) == ["one.png", "two.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in folder.iterdir())
+    assert [row["id"] for row in rows_in(f"{folder}.failed")] == ["none"]
+
+
+def sound(seconds):
+    file = io.BytesIO()
+    with wave.open(file, "wb") as written:
+        written.setnchannels(1)
+        written.setsampwidth(2)
+        written.setframerate(8000)
+        written.writeframes(bytes(range(256)) * int(seconds * 8000 * 2 / 256))
+    return file.getvalue()
+
+
+def test_transcribe_audio(start, tmp_path):
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    for name in ("a.wav", "b.wav"):
+        (folder / name).write_bytes(sound(2))
+    (folder / "notes.txt").write_text("not a recording")
+    out = start(transcribe_audio, folder, "--segments")
+    found = rows_in(out)
+    assert sorted(row["name"] for row in found) == ["a.wav", "b.wav"]
+    assert all(row["transcription"] and row["segments"] and "audio" not in row for row in found)
+
+
+def test_semantic_search(start, emulator, capsys):
+    rows = pa.table({"id": [1, 2, 3], "text": ["read a file", "bake a cake", "close a file"]})
+    folder = start(semantic_search, rows, "--question", "read files", "--question", "bake", "--most", "2")
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[-1] for line in shown if line.startswith("  ")][0] == "bake a cake"
+    nearest = rows_in(folder / "nearest.parquet")
+    assert [(row["question"], row["id"]) for row in nearest if row["question"] == "read files"][0] == ("read files", 1)
+    assert len(nearest) == 4 and nearest[0]["score"] >= nearest[1]["score"]
+    scores = duckdb.query(f"SELECT max(score) <= 1 FROM '{folder}/nearest.parquet'").fetchall()
+    assert scores == [(True,)]
+    emulator.clear()
+    start(semantic_search, rows, "--question", "close")
+    assert emulator.billed(["read a file", "close"]) == [0, 1]
+
+
+def conversation(n):
+    return [{"role": "user", "content": f"question {n}"}, {"role": "assistant", "content": f"answer {n}"}]
+
+
+def tune(start, emulator, tmp_path, rows, *options, status=0):
+    """Runs the recipe while the server's clock is turned forward."""
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "train.jsonl").write_text(lines)
+    arguments = ["--train", tmp_path / "train.jsonl", "--folder", tmp_path / "tuning", "--poll", "0.1", *options]
+    ended = threading.Event()
+
+    def turn():
+        while not ended.wait(0.2):
+            emulator.turn_clock(60)
+
+    clock = threading.Thread(target=turn)
+    clock.start()
+    try:
+        return start(finetune, pa.table({"prompt": ["question 1", "something else"]}), *arguments, status=status)
+    finally:
+        ended.set()
+        clock.join()
+
+
+def test_finetune(start, emulator, tmp_path, capsys):
+    rows = [{"messages": conversation(n)} for n in range(20)] + [{"messages": []}]
+    options = ["--model", "gpt-4o-mini", "--suffix", "mine", "--epochs", "2"]
+    folder = tune(start, emulator, tmp_path, rows, *options)
+    shown = capsys.readouterr().out
+    assert "The job has successfully completed" in shown and '"examples": 20' in shown
+    summary = json.loads((tmp_path / "tuning" / "summary.json").read_text())
+    assert (summary["failed"], summary["epochs"], summary["form"]) == (1, 2, "chat") and float(summary["price"]) > 0
+    assert [row["error"]["message"].split(":")[0] for row in rows_in(tmp_path / "tuning.failed")] == ["messages"]
+    assert len(rows_in(folder)) == 2 and all(row["completion"] for row in rows_in(folder))
+    models = {request["body"]["model"] for request in emulator.requests() if request["path"] == "/v1/chat/completions"}
+    assert len(models) == 1 and models.pop().startswith("ft:gpt-4o-mini") and ":mine:" in shown
+
+
+def test_finetune_of_a_model_that_completes_prompts(start, emulator, tmp_path):
+    rows = [{"prompt": f"{n} ->", "completion": f" {n}\n"} for n in range(12)]
+    folder = tune(start, emulator, tmp_path, rows, "--model", "davinci-002")
+    assert len(rows_in(folder)) == 2
+    (request,) = [request for request in emulator.requests() if request["path"] == "/v1/completions"]
+    assert request["body"]["model"].startswith("ft:davinci-002")
+
+
+def test_finetune_says_why_a_job_failed(start, emulator, tmp_path, capsys):
+    rows = [{"messages": conversation(f"FAIL-TRAINING {n}")} for n in range(12)]
+    folder = tune(start, emulator, tmp_path, rows, "--model", "gpt-4o-mini", status=1)
+    assert "has failed" in capsys.readouterr().err and not folder.exists()
+
+
+def test_finetune_prepares_and_no_more(start, emulator, tmp_path):
+    rows = [{"messages": conversation(n)} for n in range(12)]
+    folder = tune(start, emulator, tmp_path, rows, "--model", "gpt-4o-mini", "--prepare")
+    assert emulator.requests() == [] and not folder.exists()
+    assert len(list((tmp_path / "tuning").glob("part-*.jsonl"))) == 1
+
+
+# As programs
+
+
+def program(recipe, *arguments):
+    command = [sys.executable, "-m", f"pipelines.{recipe}", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ, timeout=120)
+
+
+def test_a_recipe_is_a_program_that_takes_the_options_of_beam(emulator, tmp_path):
+    pq.write_table(pa.table({"text": [f"text {n}" for n in range(40)]}), tmp_path / "in.parquet")
+    where = ["--input", tmp_path / "in.parquet", "--output", tmp_path / "out", "--base-url", emulator.base_url]
+    runner = ["--runner", "apache_beam.runners.portability.fn_api_runner.FnApiRunner"]
+    workers = ["--direct_running_mode", "multi_processing", "--direct_num_workers", "2"]
+    ended = program("moderate_dataset", *where, *runner, *workers)
+    assert ended.returncode == 0, ended.stderr
+    assert len(rows_in(tmp_path / "out")) == 40
+    assert {row["what"]: row["rows"] for row in rows_in(tmp_path / "out.counts")}["rows"] == 40
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_says_what_it_does(recipe):
+    ended = program(recipe, "--help")
+    assert ended.returncode == 0 and "--model" in ended.stdout, ended.stderr
+    source = (ROOT / "pipelines" / f"{recipe}.py").read_text()
+    assert f"python -m pipelines.{recipe} " in source
