@@ -122,8 +122,11 @@ class Bundle:
 
     def _prepared(self, rows: pa.Table) -> pa.Table:
         prepared = self.endpoint.prepared(rows)
-        for name in set(self.endpoint.columns_of_options.values()) - set(prepared.column_names):
-            prepared = prepared.append_column(name, rows[name])
+        for name in set(self.endpoint.columns_of_options.values()):
+            if name not in prepared.column_names:
+                prepared = prepared.append_column(name, rows[name])
+            elif prepared[name].to_pylist() != rows[name].to_pylist():
+                raise ValueError(f"an option is taken from a column {name!r}, which is also asked: rename one of them")
         return prepared
 
     def _costs(self, rows: pa.Table) -> Costs:

@@ -32,7 +32,7 @@ import msgspec
 
 Action = Literal["wait", "again", "split", "fail", "stop"]
 
-_LONGEST_ERROR = 65_536
+_LONGEST_ERROR = 1 << 20
 _LONGEST_MESSAGE = 500
 _LONGEST_NAME = 100
 

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import itertools
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -361,13 +361,7 @@ def _column_exists(name: str) -> str:
 def input_length(row: Any, wanted: Wanted) -> int:
     """About how many bytes a row that is no table has in what is read of it."""
     values = tables.as_dict(row)
-    return sum(_length(values.get(name)) for name in (*wanted.inputs, *wanted.optional))
-
-
-def _length(value: Any) -> int:
-    if isinstance(value, (list, tuple)) and value and isinstance(value[0], Sized):
-        return sum(map(_length, value))  # images, say; of token ids it is their number that counts
-    return len(value) if isinstance(value, Sized) else 0
+    return sum(tables.length(values.get(name)) for name in (*wanted.inputs, *wanted.optional))
 
 
 def row_bytes(rows: pa.Table) -> Costs:

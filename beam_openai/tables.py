@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
 import apache_beam as beam
@@ -62,6 +62,13 @@ def as_dict(row: Any) -> Mapping[str, Any]:
     if hasattr(row, "_asdict"):
         return row._asdict()
     raise TypeError(f"rows must be pa.Table, dict, beam.Row or NamedTuple, not {type(row).__name__}")
+
+
+def length(value: Any) -> int:
+    """About how many bytes a text or bytes take up, or several of them in a list; of other lists, how long they are."""
+    if isinstance(value, (list, tuple)) and value and isinstance(value[0], Sized):
+        return sum(map(length, value))
+    return len(value) if isinstance(value, Sized) else 0
 
 
 def extend(row: Any, added: Mapping[str, Any]) -> Any:

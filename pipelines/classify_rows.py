@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--text", default="{text}", help="what is labelled, a template (default: %(default)s)")
     parser.add_argument("--labels", required=True, help="with commas between them")
     parser.add_argument("--task", default="Say which label fits the text best.", help="what the model is told")
-    chosen, beams = parser.parse_known_args(arguments)
+    chosen, beams = starting.parse(parser, arguments)
     with starting.pipeline(beams) as p:
         labelled = (
             p

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--max-tokens", type=int, default=64, help="of a completion (default: %(default)s)")
     parser.add_argument("--temperature", type=float, help="0 to 2")
     parser.add_argument("--stop", action="append", type=text, help="what ends a completion; up to four times")
-    chosen, beams = parser.parse_known_args(arguments)
+    chosen, beams = starting.parse(parser, arguments)
     with starting.pipeline(beams) as p:
         completed = (
             p

@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = starting.parser(__doc__, "text-embedding-3-small")
     parser.add_argument("--column", default="text", help="what is embedded (default: %(default)s)")
     parser.add_argument("--dimensions", type=int, help="length of the vectors (default: the model's own)")
-    chosen, beams = parser.parse_known_args(arguments)
+    chosen, beams = starting.parse(parser, arguments)
     with starting.pipeline(beams) as p:
         embedded = (
             p

@@ -25,7 +25,7 @@ from pipelines import starting
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = starting.parser(__doc__, "gpt-4.1-mini-2025-04-14")
     parser.add_argument("--train", required=True, help="files of rows to train on")
-    parser.add_argument("--folder", required=True, help="a local folder for what is uploaded")
+    parser.add_argument("--folder", required=True, type=starting.folder, help="a local folder for what is uploaded")
     parser.add_argument("--epochs", type=int, help="how often each row is trained on (default: the server chooses)")
     parser.add_argument("--suffix", help="a word for the new model's name")
     parser.add_argument("--prompt", default="{prompt}", help="for the new model, a template (default: %(default)s)")
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--poll", type=float, default=15.0, help="seconds between looks at the job (default: %(default)s)"
     )
-    chosen, beams = parser.parse_known_args(arguments)
+    chosen, beams = starting.parse(parser, arguments)
     summary = prepare(chosen, beams)
     if chosen.prepare:
         return 0
@@ -88,12 +88,11 @@ def supervised(epochs: int | None) -> dict[str, Any] | None:
     return {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": epochs}}}
 
 
-def answer(model: str, chosen: argparse.Namespace, beams: Sequence[str]) -> None:
-    """Runs the new model over the dataset."""
+def answer(model: str, form: str, chosen: argparse.Namespace, beams: Sequence[str]) -> None:
+    """Runs the new model over the dataset, in the way that it was trained for."""
+    kind = Completions if form == "completion" else ChatCompletions
     with starting.pipeline(beams) as p:
-        answered = (
-            p | ReadTables(chosen.input) | ChatCompletions(model=model, api=starting.api(chosen), prompt=chosen.prompt)
-        )
+        answered = p | ReadTables(chosen.input) | kind(model=model, api=starting.api(chosen), prompt=chosen.prompt)
         starting.write(answered, chosen)
 
 

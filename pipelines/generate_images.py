@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--name", required=True, help="the column that names the files")
     parser.add_argument("--size", help="1024x1024, say (default: the server's)")
     parser.add_argument("--quality", help="low, medium or high (default: the server's)")
-    chosen, beams = parser.parse_known_args(arguments)
+    chosen, beams = starting.parse(parser, arguments)
     with starting.pipeline(beams) as p:
         drawn = (
             p

@@ -22,7 +22,7 @@ from pipelines import starting
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = starting.parser(__doc__, "omni-moderation-latest")
     parser.add_argument("--column", default="text", help="what is moderated (default: %(default)s)")
-    chosen, beams = parser.parse_known_args(arguments)
+    chosen, beams = starting.parse(parser, arguments)
     with starting.pipeline(beams) as p:
         moderated = (
             p

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--column", default="text", help="what is searched (default: %(default)s)")
     parser.add_argument("--question", action="append", required=True, help="may be given several times")
     parser.add_argument("--most", type=int, default=3, help="texts for each question (default: %(default)s)")
-    chosen, beams = parser.parse_known_args(arguments)
+    chosen, beams = starting.parse(parser, arguments)
     corpus = f"{chosen.output}/corpus"
     if chosen.overwrite or not glob.glob(f"{glob.escape(corpus)}/part-*.parquet"):
         embed(ReadTables(chosen.input), corpus, chosen, beams)

@@ -12,17 +12,38 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from beam_openai import API, WriteTables
 
 
-def parser(description: str | None, model: str, output: bool = True) -> argparse.ArgumentParser:
-    """Takes a recipe's own options, added to these; all others are Beam's: `--runner FlinkRunner`."""
-    found = argparse.ArgumentParser(description=(description or "").split("\n")[0], allow_abbrev=False)
+def parser(description: str | None, model: str) -> argparse.ArgumentParser:
+    """The options that all recipes have; each adds its own."""
+    found = argparse.ArgumentParser(
+        description=(description or "").split("\n")[0],
+        epilog="Any other option is Beam's own, as --runner FlinkRunner; without --runner the run is in this process.",
+        allow_abbrev=False,
+    )
     found.add_argument("--model", default=model, help="default: %(default)s")
     found.add_argument("--base-url", help="the server (default: OPENAI_BASE_URL, then OpenAI's)")
     found.add_argument("--key", help="where the key is: a variable's name, or a file (default: OPENAI_API_KEY)")
-    found.add_argument("--input", required=True, help="files: Parquet, JSON Lines or CSV; a folder, or a glob")
-    if output:
-        found.add_argument("--output", required=True, help="a folder; what fails goes beside it, to OUTPUT.failed")
-        found.add_argument("--overwrite", action="store_true", help="replace what is there")
+    found.add_argument("--input", required=True, help="files, a folder, or a glob")
+    found.add_argument("--output", required=True, type=folder, help="a folder; what fails goes to OUTPUT.failed")
+    found.add_argument("--overwrite", action="store_true", help="replace what is there")
     return found
+
+
+def folder(path: str) -> str:
+    """A folder without the slash behind it, so that others can be named after it."""
+    return path.rstrip("/") or "/"
+
+
+def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """A recipe's own options, and Beam's. What neither of them knows ends the program: a typo must not be passed over."""
+    chosen, rest = parser.parse_known_args(arguments)
+    beams = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for options in PipelineOptions.__subclasses__():
+        options._add_argparse_args(beams)
+    known, unknown = beams.parse_known_args(rest)
+    # A portable runner may know options that only its job server can name.
+    if unknown and not known.runner:
+        parser.error(f"unknown option {unknown[0]}")
+    return chosen, rest
 
 
 def api(chosen: argparse.Namespace) -> API:

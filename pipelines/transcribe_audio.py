@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = starting.parser(__doc__, "whisper-1")
     parser.add_argument("--language", help="of what is said, as en or de (default: the model listens)")
     parser.add_argument("--segments", action="store_true", help="add when what was said")
-    chosen, beams = parser.parse_known_args(arguments)
+    chosen, beams = starting.parse(parser, arguments)
     with starting.pipeline(beams) as p:
         transcribed = (
             p

@@ -366,6 +366,11 @@ def test_a_transform_with_a_schema_can_be_pickled():
     )
 
 
+def test_transforms_whose_schemas_differ_in_types_alone_learn_nothing_from_each_other():
+    one, other = (made(schema=pa.schema([("a", kind)])) for kind in (pa.int64(), pa.string()))
+    assert one.outputs == other.outputs and repr(one.learns_for()) != repr(other.learns_for())
+
+
 # On the emulator
 
 
@@ -432,6 +437,14 @@ def test_options_may_be_columns(emulator):
     assert sorted(row["prompt"] for row in outcome.rows()) == ["a", "b"]
     (failed,) = outcome.rows("failed")
     assert failed["prompt"] == "c" and failed["error"]["kind"] == "rejected" and failed["error"]["status"] == 404
+
+
+def test_an_option_s_column_is_never_mistaken_for_what_is_asked(emulator):
+    rows = [{"prompt": "a", "text": "b"}]
+    with pytest.raises(Exception, match="rename one of them"):
+        run(rows, made(emulator, prompt="Say {text}", user=column("prompt")))
+    outcome = run(rows, made(emulator, prompt="{prompt}", user=column("prompt")))
+    assert outcome.answered and emulator.requests()[-1]["body"]["user"] == "a"
 
 
 def test_a_column_that_is_not_there_is_named(emulator):

@@ -289,6 +289,19 @@ def test_echo_and_logprobs_come_out_of_the_pipeline_with_their_types(emulator):
         assert row["likely"]["text_offset"][0] == 0
 
 
+def test_any_text_arrives_and_comes_back_as_it_is(emulator):
+    texts = [
+        "\U0001f600 e\u0301",
+        "nul \x00 and \x7f",
+        "line\u2028 para\u2029",
+        "\u202eright to left",
+        '"\\/{}\r\n\t',
+        " ",
+    ]
+    outcome = run([pa.table({"prompt": texts})], made(emulator, echo=True, max_tokens=0))
+    assert [row["completion"] for row in outcome.rows()] == texts and emulator.billed(texts) == [1] * len(texts)
+
+
 def test_from_the_command_line_to_parquet(emulator, tmp_path):
     pq.write_table(pa.table({"id": range(30), "text": [f"subject {n}" for n in range(30)]}), tmp_path / "in.parquet")
     where = ["--input", tmp_path / "in.parquet", "--output", tmp_path / "out", "--base-url", emulator.base_url]

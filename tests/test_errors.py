@@ -268,6 +268,13 @@ def test_x_should_retry_is_obeyed_but_never_restarts_what_stops_the_job(status, 
         (b'[{"error":{"code":400,"message":"-"}}]', "BadRequestError"),
         ('{"error":{"code":"²","message":"-"}}'.encode(), "InternalServerError"),
         (b'{"error":{"code":999,"message":"-"}}', "InternalServerError"),
+        (b'{"error":{"code":"brand_new","message":"-"}}', "InternalServerError"),
+        (b'{"status":"failed","error":{"code":"brand_new","message":"-"}}', "BadRequestError"),
+        (b'{"status":"failed","error":{"code":"bio_policy","message":"-"}}', "BadRequestError"),
+        (b'{"status":"failed","error":{"code":"server_error","message":"-"}}', "InternalServerError"),
+        (b'{"status":"failed","error":{"code":"vector_store_timeout","message":"-"}}', "InternalServerError"),
+        (b'{"status":"failed","error":{"code":"rate_limit_exceeded","message":"-"}}', "RateLimitError"),
+        (b'{"status":"failed","error":{"code":"insufficient_quota","message":"-"}}', "QuotaExceededError"),
     ],
 )
 def test_an_error_with_status_200_is_the_error_that_its_body_names(body, kind):

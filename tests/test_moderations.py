@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import base64
 
+import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import QUICK, run
+from conftest import QUICK, fn_api, run
 from pure import answer, answered, asked, invalid, prepared
 from test_cli import run as command
 
-from beam_openai import API, Moderations
+from beam_openai import API, Moderations, WriteTables
 from beam_openai.endpoints.moderations import CATEGORIES
 from beam_openai.errors import BadAnswerError
 from beam_openai.tokens import Estimate
@@ -241,7 +242,7 @@ def test_categories_of_the_server_s_own_are_in_the_first_answer_and_in_parquet(s
     assert failed["id"] == 3 and failed["error"]["message"] == "body is null"
 
 
-def test_a_category_that_comes_up_in_the_middle_is_kept(emulator, tmp_path):
+def test_a_category_that_comes_up_in_the_middle_is_kept(emulator):
     for more in ({}, {"zoo": 0.75}, {"art": 0.75}):
         emulator.inject({"status": 200, "body": {"results": [result(more=more)]}}, path="/moderations")
     rows = pa.table({"id": list(range(5)), "text": [f"text {n}" for n in range(5)]})
@@ -252,6 +253,17 @@ def test_a_category_that_comes_up_in_the_middle_is_kept(emulator, tmp_path):
     assert sorted(kept, key=str) == [[None, None]] * 3 + [[None, True], [True, None]]
     scores = [row["category_scores"].get("zoo") for row in found]
     assert np.nansum(np.array(scores, dtype=float)) == 0.75
+
+
+def test_tables_answered_before_and_after_share_a_part(emulator, tmp_path):
+    for more in ({}, {"zoo": 0.75}):
+        emulator.inject({"status": 200, "body": {"results": [result(more=more)]}}, path="/moderations")
+    tables = [pa.table({"id": [n], "text": [f"text {n}"]}) for n in range(3)]
+    with fn_api() as p:
+        outputs = p | beam.Create(tables, reshuffle=False) | made(emulator, max_batch_size=1, concurrency=1)
+        outputs.answered | WriteTables(str(tmp_path / "out"))
+    found = pq.read_table(tmp_path / "out").sort_by("id")["categories"].to_pylist()
+    assert [row["zoo"] for row in found] == [None, True, None] and tuple(found[0]) == (*CATEGORIES, "zoo")
 
 
 def test_rows_that_are_dicts_keep_it_too(emulator):

@@ -1,9 +1,11 @@
 """The README's blocks run as they stand, against an emulator."""
 
+import json
 import os
 import re
 import subprocess
 import sys
+import wave
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,8 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_openai.emulator import Emulator
+from beam_openai.sources import ERROR
 
 ROOT = Path(__file__).parent.parent
+RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+RECIPES = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "recipes.md").read_text(), re.DOTALL)
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 
@@ -23,9 +28,7 @@ def test_a_block_runs_and_a_table_comes_out(block, tmp_path):
     with Emulator() as server:
         environment = {**os.environ, "OPENAI_BASE_URL": server.base_url, "PYTHONPATH": str(ROOT)}
         # Beam's own default runner would look for a download first.
-        block = block.replace(
-            "beam.Pipeline()", "beam.Pipeline('apache_beam.runners.portability.fn_api_runner.FnApiRunner')"
-        )
+        block = block.replace("beam.Pipeline()", f"beam.Pipeline('{RUNNER}')")
         ended = subprocess.run(
             [sys.executable, "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True
         )
@@ -36,6 +39,38 @@ def test_a_block_runs_and_a_table_comes_out(block, tmp_path):
     if "print answered" in block:
         assert "'text': 'a cat', 'embedding': [" in ended.stdout
         assert "'kind': 'invalid_input'" in ended.stdout
+
+
+def test_the_recipes_run_one_after_another(tmp_path):
+    (tmp_path / "out" / "failed").mkdir(parents=True)
+    failed = pa.table({"id": [3], "text": ["again"]}).append_column("error", pa.nulls(1, ERROR))
+    pq.write_table(failed, tmp_path / "out" / "failed" / "part-0.parquet")
+    reviews = [{"text": "The soup was cold."}, {"text": "I could kill for that cake!"}]
+    (tmp_path / "reviews.jsonl").write_text("".join(json.dumps(row) + "\n" for row in reviews))
+    (tmp_path / "recordings").mkdir()
+    with wave.open(str(tmp_path / "recordings" / "a.wav"), "wb") as sound:
+        sound.setparams((1, 2, 8000, 0, "NONE", ""))
+        sound.writeframes(bytes(16000))
+    printed = []
+    with Emulator(models={"gpt-4o-mini-2024-07-18": "chat"}) as server:
+        environment = {**os.environ, "OPENAI_BASE_URL": server.base_url, "PYTHONPATH": str(ROOT)}
+        for block in RECIPES:
+            block = block.replace("beam.Pipeline()", f"beam.Pipeline('{RUNNER}')")
+            ended = subprocess.run(
+                [sys.executable, "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True
+            )
+            assert ended.returncode == 0, block + ended.stderr
+            printed.append(ended.stdout)
+    judged = pq.read_table(tmp_path / "out" / "judged")
+    assert judged.schema.field("stars").type == pa.int8() and judged.num_rows == 2
+    assert {"summary", "title", "title_usage"} <= set(pq.read_table(tmp_path / "out" / "entitled").column_names)
+    assert sorted(path.name for path in (tmp_path / "out" / "pictures").iterdir()) == ["cat.png", "dog.png"]
+    assert pq.read_table(tmp_path / "out" / "heard").num_rows == 1
+    assert pq.read_table(tmp_path / "out" / "embedded-again")["id"].to_pylist() == [3]
+    assert "I could kill for that cake!" in "".join(printed) and "'examples': 20" in "".join(printed)
+    programs = set(re.findall(r"python -m (pipelines\.\w+)", (ROOT / "docs" / "recipes.md").read_text()))
+    there = {f"pipelines.{path.stem}" for path in (ROOT / "pipelines").glob("*.py")}
+    assert programs == there - {"pipelines.__init__", "pipelines.demo", "pipelines.starting"}
 
 
 def test_the_commands_that_it_names_are_there():

@@ -43,7 +43,10 @@ class Classifications(Endpoint):
       labels: a list of all labels, or the name of a column with each row's; unset, those of the examples.
       output: the name of the column `label`; or names for any of the columns added, by their own.
       search_model: the model that chooses among the examples.
+      temperature: 0 to 2.
+      logprobs: so many of the likeliest tokens at each place, 0 to 5; they are in `completion`.
       max_examples: examples of a file that are looked at, at most.
+      logit_bias: -100 to 100 for ids of tokens: how much likelier each is to be.
       return_metadata: whether to add what a file holds beside each text.
       return_prompt: whether to add the prompt that was made of it all.
       user: an end user's id, passed on for abuse monitoring.

@@ -48,9 +48,12 @@ class Answers(Endpoint):
       output: the name of the column `answers`; or names for any of the columns added, by their own.
       search_model: the model that chooses among the documents.
       max_rerank: documents of a file that are looked at, at most.
-      max_tokens: tokens of an answer at most.
+      temperature: 0 to 2.
+      logprobs: so many of the likeliest tokens at each place, 0 to 5; they are in `completion`.
+      max_tokens: tokens of an answer at most; servers take 16 if it is not set.
       stop: up to four texts that end an answer.
       n: answers to each question, up to 10.
+      logit_bias: -100 to 100 for ids of tokens: how much likelier each is to be.
       return_metadata: whether to add what a file holds beside each text.
       return_prompt: whether to add the prompt that was made of it all.
       user: an end user's id, passed on for abuse monitoring.

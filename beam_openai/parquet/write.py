@@ -17,6 +17,7 @@ from beam_openai.parquet.part import Part, storable
 
 _EXTENSION = "parquet"
 _GATHERED_ROWS = 1000
+_GATHERED_BYTES = 8 << 20
 # A writer keeps a part open for each schema it meets, so that schemas may alternate.
 _OPEN_PARTS = 4
 
@@ -102,6 +103,7 @@ class _Writer(iobase.Writer):
         self._row_group_bytes = row_group_bytes
         self._part_bytes = part_bytes
         self._rows: list[Any] = []
+        self._gathered = 0
         self._open: list[Part] = []
         self._paths: list[str] = []
 
@@ -111,7 +113,8 @@ class _Writer(iobase.Writer):
             self._add(value)
         else:
             self._rows.append(value)
-            if len(self._rows) == _GATHERED_ROWS:
+            self._gathered += sum(map(tables.length, tables.as_dict(value).values()))
+            if len(self._rows) == _GATHERED_ROWS or self._gathered >= _GATHERED_BYTES:
                 self._gather()
 
     def at_capacity(self) -> bool:
@@ -126,6 +129,7 @@ class _Writer(iobase.Writer):
     def _gather(self) -> None:
         if self._rows:
             rows, self._rows = self._rows, []
+            self._gathered = 0
             for table in _as_tables(rows):
                 self._add(table)
 
