@@ -31,11 +31,22 @@ def figures(plan: Plan) -> Iterator[Figure]:
 
 
 def megabytes(base_url: str, folder: str, rows: int, dimensions: int) -> float:
-    from benchmarks.contestants import ours
+    """As a user runs it: the command line, which also tells the allocators to give back what they do not need."""
+    from beam_openai import cli
 
     target = f"{folder}/out-memory"
-    ours.run(base_url, str(corpus(Path(folder), rows)), target, dimensions)
+    options = {
+        "input": f"{corpus(Path(folder), rows)}/*.parquet",
+        "output": target,
+        "model": MODEL,
+        "dimensions": dimensions,
+        "base-url": base_url,
+    }
+    status = cli.main(["embeddings", *(f"--{name}={value}" for name, value in options.items())])
+    if status:
+        raise RuntimeError(f"the command ended with status {status}")
     shutil.rmtree(target)
+    shutil.rmtree(f"{target}.failed", ignore_errors=True)
     return peak_megabytes()
 
 
