@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from beam_openai import sources
+from beam_openai import sources, values
 from beam_openai.packing import Packing
 from beam_openai.service import Service
 from beam_openai.sources import ANSWER_TOKENS, BYTES, TOKENS, Costs, Place, Segment, Source
@@ -103,7 +103,8 @@ class Bundle:
     def _take_in(self, source: Source) -> Iterator[list[Segment]]:
         """Fails the rows that no request could carry, and packs the others."""
         rows = source.inputs
-        reasons = {**self.endpoint.invalid(rows), **source.invalid}
+        options, wrong = self._options(rows)
+        reasons = {**wrong, **self.endpoint.invalid(rows), **source.invalid}
         source.inputs = self._prepared(rows)
         if isinstance(self.learned.count, Estimate):
             source.ratio = self.learned.count.ratio
@@ -114,18 +115,29 @@ class Bundle:
             self.failed([Segment(source, row, row + 1, costs)], "invalid_input", reason, batches=0)
         bounds = [-1, *sorted(reasons), rows.num_rows]
         good = [(before + 1, after) for before, after in itertools.pairwise(bounds) if after - before > 1]
-        for key, runs in self._apart(rows, good).items():
+        for key, runs in self._apart(options, good).items():
             segments = [Segment(source, start, stop, costs[start:stop]) for start, stop in runs]
             yield from self._counted(self.packing.put(segments, key))
         # Where much is held, nothing may wait for an element that will not come in before something is handed out.
         yield from self._counted(self.packing.full(pressed=self._held > _HELD_BYTES))
 
+    def _options(self, rows: pa.Table) -> tuple[list[list[Any]], dict[int, str]]:
+        """What each option that is a column is in each row; and why some rows have none that can be sent."""
+        read, reasons = [], {}
+        for name in dict.fromkeys(self.endpoint.columns_of_options.values()):
+            column, unreadable = values.of_column(rows[name])
+            read.append(column)
+            reasons.update({row: f"{name} {reason}" for row, reason in unreadable.items()})
+        return read, reasons
+
     def _prepared(self, rows: pa.Table) -> pa.Table:
         prepared = self.endpoint.prepared(rows)
+        if prepared is rows:
+            return rows
         for name in set(self.endpoint.columns_of_options.values()):
             if name not in prepared.column_names:
                 prepared = prepared.append_column(name, rows[name])
-            elif prepared[name].to_pylist() != rows[name].to_pylist():
+            elif not _is_same(prepared[name], rows[name]):
                 raise ValueError(f"an option is taken from a column {name!r}, which is also asked: rename one of them")
         return prepared
 
@@ -136,12 +148,11 @@ class Bundle:
         costs[:, ANSWER_TOKENS] = self.endpoint.answer_tokens(rows)
         return costs
 
-    def _apart(self, rows: pa.Table, runs: list[tuple[int, int]]) -> dict[Hashable, list[tuple[int, int]]]:
+    def _apart(self, options: list[list[Any]], runs: list[tuple[int, int]]) -> dict[Hashable, list[tuple[int, int]]]:
         """The runs by the values of the options that are columns: one request has one of each."""
-        names = list(self.endpoint.columns_of_options.values())
-        if not names or self.endpoint.batch_size == 1:
+        if not options or self.endpoint.batch_size == 1:
             return {None: runs}
-        keys = [repr(values) for values in zip(*(rows[name].to_pylist() for name in names), strict=True)]
+        keys = [repr(given) for given in zip(*options, strict=True)]
         found: dict[Hashable, list[tuple[int, int]]] = {}
         for start, stop in runs:
             for key, group in itertools.groupby(range(start, stop), key=lambda row: keys[row]):
@@ -347,6 +358,13 @@ class Bundle:
             self._read_news()
             tally, self._tally = self._tally, Tally()
         return tally
+
+
+def _is_same(one: pa.ChunkedArray, other: pa.ChunkedArray) -> bool:
+    """Whether two columns hold the same, however text is held."""
+    if pa.types.is_large_string(one.type) and pa.types.is_string(other.type):
+        other = other.cast(one.type)
+    return bool(one.type == other.type and one.equals(other))
 
 
 class Tally:

@@ -70,8 +70,8 @@ class Endpoint(beam.PTransform):
     dicts, `beam.Row`s or NamedTuples becomes two of the same kind. Every row comes out once, in one of the two, with its
     own timestamp, window and pane.
 
-    `error.kind` is `invalid_input` (never sent), `rejected` (by the server), `exhausted` (attempts spent), `bad_answer`
-    (paid for, unusable; its text, up to 64 KiB, in `error.raw`).
+    `error.kind` is `invalid_input` (never sent, or broken off because a file could not be read), `rejected` (by the server),
+    `exhausted` (attempts spent), `bad_answer` (paid for, unusable; its text, up to 64 KiB, in `error.raw`).
 
     Attributes:
       model: the model's name, as the server knows it; or a column that holds each row's, `column("model")`.
@@ -480,7 +480,11 @@ class _Batch:
         while True:
             attempt += 1
             try:
-                return self._service.client.fetch(link).body
+                body = self._service.client.fetch(link).body
+                # Taken without a wait, for others may hold what they fetched: until it is given back no answer is begun.
+                self._memory += len(body)
+                self._service.memory.release(-len(body))
+                return body
             except errors.APIError as error:
                 wait = None
                 if error.action == "wait" and not self._bundle.is_stopped:

@@ -6,6 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from beam_openai import values
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -21,7 +25,7 @@ def column(name: str) -> Column:
     """An option that has its own value in each row: `model=column("model")`.
 
     Rows with the same values share a request where an endpoint takes several rows; where the value is null, the option
-    is not sent.
+    is not sent, nor is what is null in a struct. Bytes, NaN and what is not UTF-8 fail their rows before anything is sent.
     """
     if not isinstance(name, str) or not name:
         raise ValueError(f"column() takes a column's name, not {name!r}")
@@ -43,10 +47,11 @@ def of_row(options: dict[str, Any], rows: pa.Table, row: int = 0) -> dict[str, A
     """The options with the values that a row has for those that are columns."""
     if not any(isinstance(value, Column) for value in options.values()):
         return options
-    values = {
-        name: rows[value.name][row].as_py() if isinstance(value, Column) else value for name, value in options.items()
+    found = {
+        name: values.read(rows[value.name][row]) if isinstance(value, Column) else value
+        for name, value in options.items()
     }
-    return {name: value for name, value in values.items() if value is not None}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def number(option: Any, unset: float, rows: pa.Table) -> Any:
@@ -54,7 +59,7 @@ def number(option: Any, unset: float, rows: pa.Table) -> Any:
     if not isinstance(option, Column):
         return float(unset if option is None else option)
     try:
-        return rows[option.name].cast("float64").fill_null(unset).to_numpy()
+        return np.maximum(rows[option.name].cast("float64").fill_null(unset).to_numpy(), 0.0)
     except (ValueError, NotImplementedError):  # Arrow's errors are such
         return float(unset)
 
@@ -65,8 +70,8 @@ def constant(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def of_each(value: Any, rows: pa.Table) -> list[Any]:
-    """The value of an option in each row."""
-    return rows[value.name].to_pylist() if isinstance(value, Column) else [value] * rows.num_rows
+    """The value of an option in each row; None where it cannot be read."""
+    return values.of_column(rows[value.name])[0] if isinstance(value, Column) else [value] * rows.num_rows
 
 
 def check(name: str, value: Any, least: float, most: float, whole: bool = False) -> None:

@@ -1,7 +1,10 @@
 """What tokens cost, by OpenAI's price list: US dollars for a million of them.
 
-A price list ages: `AS_OF` is the day of this one. Pass your own to `cost` for another day, another tier, or another
-server. Tokens are counted whole and priced in decimals, so that sums over a dataset do not drift.
+The figures are those of OpenAI's documentation as of September 2026, for the standard tier: of a prompt's tokens, of cached
+ones, and of an answer's. What training costs is not among them, nor are the models that were gone by then, nor what comes
+on top (for very long prompts, for writing to the cache): what is not there has no price. A price list ages: pass your own
+to `cost` for another day, another tier, or another server. Tokens are counted whole and priced in decimals, so that sums
+over a dataset do not drift.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ _DATE = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 class Price:
     """Dollars for a million tokens: of a prompt, of one that was cached, of an answer, and in training.
 
-    None where there is no such price; a model without one for cached tokens takes that of a prompt.
+    None where there is no such price, or none is known; a model without one for cached tokens takes that of a prompt.
     """
 
     prompt: Decimal | None = None
@@ -31,8 +34,8 @@ class Price:
     training: Decimal | None = None
 
 
-def _price(prompt: str, cached: str | None, completion: str | None, training: str | None = None) -> Price:
-    return Price(*(None if value is None else Decimal(value) for value in (prompt, cached, completion, training)))
+def _price(*dollars: str | None) -> Price:
+    return Price(*(None if value is None else Decimal(value) for value in dollars))
 
 
 PRICES: Mapping[str, Price] = {
@@ -49,30 +52,25 @@ PRICES: Mapping[str, Price] = {
     "gpt-5": _price("1.25", ".125", "10"),
     "gpt-5-mini": _price(".25", ".025", "2"),
     "gpt-5-nano": _price(".05", ".005", ".40"),
-    "gpt-4.1": _price("2", ".50", "8", "25"),
-    "gpt-4.1-mini": _price(".40", ".10", "1.60", "5"),
-    "gpt-4.1-nano": _price(".10", ".025", ".40", "1.50"),
-    "gpt-4o": _price("2.50", "1.25", "10", "25"),
-    "gpt-4o-mini": _price(".15", ".075", ".60", "3"),
+    "gpt-4.1": _price("2", ".50", "8"),
+    "gpt-4.1-mini": _price(".40", ".10", "1.60"),
+    "gpt-4.1-nano": _price(".10", ".025", ".40"),
+    "gpt-4o": _price("2.50", "1.25", "10"),
+    "gpt-4o-mini": _price(".15", ".075", ".60"),
     "o4-mini": _price("1.10", ".275", "4.40"),
     "o3": _price("2", ".50", "8"),
     "o3-mini": _price("1.10", ".55", "4.40"),
     "o1": _price("15", "7.50", "60"),
     "gpt-4-turbo": _price("10", None, "30"),
     "gpt-4": _price("30", None, "60"),
-    "gpt-3.5-turbo": _price(".50", None, "1.50", "8"),
+    "gpt-3.5-turbo": _price(".50", None, "1.50"),
     "gpt-3.5-turbo-instruct": _price("1.50", None, "2"),
-    "davinci-002": _price("2", None, "2", "6"),
-    "babbage-002": _price(".40", None, ".40", ".40"),
+    "davinci-002": _price("2", None, "2"),
+    "babbage-002": _price(".40", None, ".40"),
     "text-embedding-3-small": _price(".02", None, None),
     "text-embedding-3-large": _price(".13", None, None),
     "text-embedding-ada-002": _price(".10", None, None),
     "omni-moderation-latest": _price("0", None, None),
-    # The models of 2020 to 2023, by the last price list that had them; only fine-tuning had a price of its own.
-    "ada": _price(".40", None, ".40", ".40"),
-    "babbage": _price(".50", None, ".50", ".60"),
-    "curie": _price("2", None, "2", "3"),
-    "davinci": _price("20", None, "20", "30"),
 }
 
 
@@ -123,6 +121,9 @@ def cost(
 
 
 def training_cost(model: str, tokens: int, prices: Mapping[str, Price] = PRICES) -> Decimal | None:
-    """Dollars that it costs to train on so many tokens, those of all epochs; None where the list does not know."""
+    """Dollars that it costs to train on so many tokens, those of all epochs; None where the list does not know.
+
+    `PRICES` knows of no model what training costs: give a list that has `Price(training=...)`.
+    """
     price = price_of(model, prices)
     return None if price is None or price.training is None else tokens * price.training / _MILLION

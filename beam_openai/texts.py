@@ -90,9 +90,10 @@ def broken(values: pa.ChunkedArray) -> list[int]:
 
 
 def is_whole(value: pa.Scalar) -> bool:
+    """Whether it can be read: it holds no text that is not UTF-8, and no time that no calendar has."""
     try:
         value.as_py()
-    except UnicodeDecodeError:
+    except (ArithmeticError, LookupError, ValueError):
         return False
     return True
 
@@ -116,7 +117,7 @@ class Template:
     JSON does, lists and structs as JSON, times as ISO 8601.
 
     Raises:
-      ValueError: a brace without its other half, or nothing between two.
+      ValueError: it is empty, or has a brace without its other half, or nothing between two.
     """
 
     _PIECES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
@@ -140,6 +141,8 @@ class Template:
                     "a brace that is meant is written twice"
                 )
         self._literal(template[at:])
+        if not self._parts:
+            raise ValueError(f"{name} must not be empty")
 
     def _literal(self, text: str) -> None:
         if text and self._parts and not self._parts[-1][1]:
@@ -158,7 +161,7 @@ class Template:
         return list(dict.fromkeys(text for text, is_column in self._parts if is_column))
 
     def unusable(self, rows: pa.Table) -> dict[int, str]:
-        """Rows that it cannot be filled from, and why: a column is null, bytes or no text, or nothing would be left."""
+        """Rows that it cannot be filled from, and why: a column is null, bytes or unreadable, or nothing would be left."""
         found = {}
         if all(is_column for _, is_column in self._parts):
             empty = byte_lengths(self.fill(rows)) == 0
@@ -169,13 +172,13 @@ class Template:
                 return dict.fromkeys(range(len(values)), f"{name} is {values.type}, not text")
             if is_text(values.type):
                 found.update(dict.fromkeys(broken(values), f"{name} is not valid UTF-8"))
+            elif not pa.types.is_integer(values.type):
+                found.update(_where(_written(values).is_null(), f"{name} is {values.type} that cannot be written as text"))
             found.update(_where(values.is_null(), f"{name} is null"))
         return found
 
     def fill(self, rows: pa.Table) -> pa.ChunkedArray:
         """The text of each row: `large_string`, null where a column is."""
-        if not self._parts:
-            return pa.chunked_array([pa.array([""] * rows.num_rows, pa.large_string())])
         if not self.columns:
             return pa.chunked_array([pa.repeat(pa.scalar(self._parts[0][0], pa.large_string()), rows.num_rows)])
         written = {name: _written(as_plain(rows[name])) for name in self.columns}
@@ -196,8 +199,16 @@ def _written(values: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_integer(values.type) or is_binary(values.type):
         return values.cast(pa.large_string(), safe=False) if pa.types.is_integer(values.type) else _nulls(values)
     write = _writer(values.type)
-    texts = [None if value is None else write(value) for value in values.to_pylist()]
-    return pa.chunked_array([pa.array(texts, pa.large_string())])
+    return pa.chunked_array([pa.array([_text(value, write) for value in values], pa.large_string())])
+
+
+def _text(value: pa.Scalar, write: Callable[[Any], str]) -> str | None:
+    """A value as text; None where it is null, or cannot be written as such."""
+    try:
+        found = value.as_py()
+        return None if found is None else write(found)
+    except (ArithmeticError, LookupError, TypeError, ValueError):
+        return None
 
 
 def _nulls(values: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -206,7 +217,11 @@ def _nulls(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _writer(kind: pa.DataType) -> Callable[[Any], str]:
     if pa.types.is_nested(kind) or pa.types.is_boolean(kind):
-        return lambda value: json.dumps(value, ensure_ascii=False, default=str)
-    if pa.types.is_temporal(kind):
-        return lambda value: value.isoformat() if hasattr(value, "isoformat") else str(value)
-    return str
+        return lambda value: json.dumps(value, ensure_ascii=False, default=_plain)
+    return _plain
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bytes):
+        raise TypeError("bytes are no text")
+    return str(value.isoformat() if hasattr(value, "isoformat") else value)

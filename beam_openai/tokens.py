@@ -25,11 +25,14 @@ IMAGE_TOKENS = 765
 
 
 def byte_lengths(texts: pa.Array) -> Counts:
-    """UTF-8 bytes of each text, an upper bound of its tokens for every byte-level BPE; 0 for null.
+    """UTF-8 bytes of each text, an upper bound of its tokens for every byte-level BPE; 0 for null, and for what is no text.
 
     A list of token ids counts one for each id.
     """
-    lengths = pc.list_value_length(texts) if _is_list(texts.type) else pc.binary_length(as_plain(texts))
+    try:
+        lengths = pc.list_value_length(texts) if _is_list(texts.type) else pc.binary_length(as_plain(texts))
+    except pa.ArrowNotImplementedError:
+        return np.zeros(len(texts), dtype=np.int64)
     if lengths.null_count:
         lengths = lengths.fill_null(0)
     return lengths.to_numpy().astype(np.int64)
@@ -40,8 +43,9 @@ def as_plain(texts: pa.Array) -> pa.Array:
     kind = texts.type
     if pa.types.is_dictionary(kind):
         texts = texts.cast(kind.value_type)
-    if pa.types.is_string_view(texts.type):
-        texts = texts.cast(pa.large_string())
+    for is_view, plain in ((pa.types.is_string_view, pa.large_string()), (pa.types.is_binary_view, pa.large_binary())):
+        if is_view(texts.type):
+            texts = texts.cast(plain)
     return pa.nulls(len(texts), pa.string()) if pa.types.is_null(kind) else texts
 
 
@@ -53,6 +57,13 @@ def of_texts(rows: pa.Table, count: Callable[[pa.Array], Counts]) -> Counts:
         if pa.types.is_string(kind) or pa.types.is_large_string(kind):
             total = total + count(column)
     return total
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(
+        types.is_string(kind) or types.is_large_string(kind) or types.is_binary(kind) or types.is_large_binary(kind)
+    )
 
 
 def _is_list(kind: pa.DataType) -> bool:
@@ -105,6 +116,8 @@ class Exact:
     def __call__(self, texts: pa.Array) -> Counts:
         if _is_list(texts.type):
             return byte_lengths(texts)
+        if not _is_bytes(as_plain(texts[:0]).type):
+            return np.ones(len(texts), dtype=np.int64)
         # By way of bytes: a row that is not UTF-8 will fail for that reason, and is not to fail the others here.
         rows = [str(text or b"", "utf-8", "replace") for text in as_plain(texts).cast(pa.large_binary()).to_pylist()]
         return np.asarray([max(1, len(ids)) for ids in self._encode(rows)], dtype=np.int64)

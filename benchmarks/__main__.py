@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.figures import Plan, table
 
-NAMES = ("cpu", "endpoint_overhead", "chat", "latency", "memory", "scale", "startup", "server")
+NAMES = ("cpu", "endpoint_overhead", "chat", "short_rows", "latency", "memory", "scale", "startup", "server")
 
 
 def main() -> int:

@@ -584,6 +584,25 @@ def test_the_ledger_knows_how_often_each_input_was_billed(server):
     assert "4 requests (200: 4), 6 inputs billed, 2 of them more than once" in server.summary()
 
 
+@pytest.mark.parametrize(
+    "path, fields",
+    [
+        ("completions", {"model": "davinci-002", "prompt": ["a", "b"], "max_tokens": 500, "stop": " ", "n": 2}),
+        ("completions", {"model": "davinci-002", "prompt": "a", "max_tokens": 500}),
+        ("chat/completions", {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "a"}], "max_tokens": 5000, "n": 2}),
+        ("responses", {"model": "gpt-4o-mini", "input": "hello", "max_output_tokens": 5000}),
+        ("edits", {"model": "text-davinci-edit-001", "input": "a text", "instruction": "mend"}),
+    ],
+)
+def test_the_tokens_that_are_billed_are_those_that_were_used(server, path, fields):
+    usage = requests.post(f"{server.base_url}/{path}", json=fields).json()["usage"]
+    assert server.ledger()["tokens"] == usage["total_tokens"] > 0
+    if path != "edits":
+        streamed = requests.post(f"{server.base_url}/{path}", json={**fields, "stream": True})
+        assert streamed.status_code == 200
+        assert server.ledger()["tokens"] == 2 * usage["total_tokens"]
+
+
 def test_the_same_text_with_other_dimensions_is_another_input(server):
     post(server, "a", dimensions=2)
     post(server, "a", dimensions=3)

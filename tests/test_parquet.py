@@ -28,7 +28,7 @@ from apache_beam.transforms.environments import EmbeddedPythonEnvironment
 from apache_beam.transforms.periodicsequence import PeriodicImpulse
 from hypothesis import given, settings
 
-from beam_openai.parquet import ReadTables, WriteTables, clear_temporary, count_rows
+from beam_openai.parquet import ReadTables, WriteTables, clear_temporary, count_rows, row_groups
 from beam_openai.parquet import text as text_files
 from beam_openai.parquet.files import File
 from beam_openai.parquet.read import bounded, find_files, pieces_of, plan, read_piece
@@ -283,6 +283,16 @@ def test_rows_of_a_megabyte_come_in_tables_of_a_few(tmp_path):
     sizes = [(table.num_rows, table.nbytes) for table in read(path)]
     assert sum(rows for rows, _ in sizes) == 600
     assert all(rows > 1 and size <= 9 << 20 for rows, size in sizes)
+
+
+def test_rows_that_are_large_in_the_file_are_decoded_a_few_at_a_time(tmp_path):
+    path = str(tmp_path / "a.parquet")
+    images = [os.urandom(1 << 20) for _ in range(40)]
+    pq.write_table(pa.table({"image": images}), path, use_dictionary=False, write_batch_size=1)
+    (piece,) = pieces_of(File(path, 0, "parquet"))
+    decoded = list(row_groups.read(piece))
+    assert max(table.num_rows for table in decoded) <= 8
+    assert [row["image"] for row in rows_of(decoded)] == images
 
 
 def test_a_large_dictionary_does_not_make_tables_of_one_row(tmp_path):
@@ -821,6 +831,18 @@ def test_rows_are_gathered_into_tables(tmp_path, make):
     rows = sorted(written_rows(tmp_path), key=lambda row: row["id"])
     assert rows == [{"id": i, "text": str(i)} for i in range(2500)]
     assert len(parts(tmp_path)) < 10
+
+
+def test_rows_that_are_large_are_gathered_by_their_bytes(tmp_path):
+    sink = _Parts(str(tmp_path), False, 1 << 20, 1 << 30)
+    writer = sink.open_writer(sink.initialize_write(), "0")
+    before = pa.total_allocated_bytes()
+    for i in range(100):
+        writer.write({"id": i, "image": [bytes(1 << 19), bytes(1 << 19)]})
+        assert len(writer._rows) < 10
+    assert pa.total_allocated_bytes() - before < 30 << 20
+    [path] = writer.close()
+    assert pq.read_table(path)["id"].to_pylist() == list(range(100))
 
 
 def test_rows_whose_values_differ_in_type_are_all_written(tmp_path):

@@ -69,6 +69,6 @@ def test_costs_add_up_without_drift(prompt, completion, cached):
 
 
 def test_training_has_prices_of_its_own():
-    assert training_cost("gpt-4o-mini-2024-07-18", 2_000_000) == Decimal(6)
-    assert training_cost("curie", 1_000_000) == Decimal(3)
-    assert training_cost("gpt-5", 1) is None and training_cost("ft:gpt-4o-mini:o::i", 1) is None
+    prices = {"m": Price(training=Decimal("2.50"))}
+    assert training_cost("m-2024-07-18", 2_000_000, prices) == Decimal(5)
+    assert training_cost("ft:m:o::i", 1, prices) is None and training_cost("gpt-4o-mini", 1) is None

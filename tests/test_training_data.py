@@ -289,6 +289,8 @@ def test_tokens_beside_the_texts_are_those_of_frames_names_and_images():
     "model, tokens",
     [
         ("gpt-4o-mini-2024-07-18", 65_536),
+        ("gpt-4.1-mini-2025-04-14", 65_536),
+        ("gpt-4.1-nano-2025-04-14", 32_768),
         ("gpt-3.5-turbo-0125", 16_385),
         ("gpt-3.5-turbo-0613", 4_096),
         ("ft:gpt-4o-mini-2024-07-18:org::id", 65_536),
@@ -396,7 +398,7 @@ def test_good_rows_are_lines_and_bad_ones_fail(tmp_path):
         "longest": result.summary["longest"],
         "epochs": 5,
         "training_tokens": 5 * tokens,
-        "price": Decimal(3) * 5 * tokens / 1_000_000,
+        "price": None,
         "warnings": result.summary["warnings"],
     }
     assert 18 * 12 < tokens < 18 * 40 and 12 < result.summary["longest"] < 40
@@ -428,10 +430,7 @@ def test_tokens_over_the_limit_fail_a_row(tmp_path):
     result = Result(rows, directory=str(tmp_path), model="curie")
     (failed,) = result.failed
     assert failed["error"]["message"].startswith("too_long: ") and "2048" in failed["error"]["message"]
-    assert (
-        len(result.lines) == 11
-        and result.summary["price"] == Decimal(3) * result.summary["training_tokens"] / 1_000_000
-    )
+    assert len(result.lines) == 11
     result = Result(rows, directory=str(tmp_path / "more"), model="curie", max_tokens=10_000)
     assert not result.failed
 

@@ -48,12 +48,15 @@ class Input:
             kinds = {self._is_file(path): path for path, _ in files.matches(pattern, "any")}
             if not kinds.keys() - {None}:
                 endings = ", ".join(sorted(self._extensions))
-                raise ValueError(f"no files match {pattern!r}: no tables, and none whose names end in {endings}")
+                raise ValueError(
+                    f"no files match {pattern!r}: no tables, and none whose names end in {endings}; "
+                    "tables whose names do not tell need --format"
+                )
             seen.update((kind, path) for kind, path in kinds.items() if kind is not None)
         if len(seen) > 1:
             raise ValueError(
                 f"the input has both files ({seen[True]}) and tables ({seen[False]}): name those that are meant, as "
-                f"'photos/*.png', or set --format"
+                "'photos/*.png', or set --format"
             )
         return True in seen
 

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from beam_openai.options import Column
 
 
@@ -44,7 +46,7 @@ def add_flags(
             default=argparse.SUPPRESS,
             required=field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING,
             help=_help(helps.get(field.name, ""), field),
-            **_reader(hints[field.name]),
+            **_reader(hints[field.name], field.default),
         )
     return fields
 
@@ -84,10 +86,11 @@ def _help(text: str, field: dataclasses.Field[Any]) -> str:
     return text.replace("%", "%%")
 
 
-def _reader(hint: Any) -> dict[str, Any]:
+def _reader(hint: Any, default: Any) -> dict[str, Any]:
     """How argparse reads a value of this type.
 
-    Where None may be meant it is written `none`, where a column `column(NAME)`; JSON may stand in a file, `@FILE`.
+    Where None may be meant and is not the default it is written `none`, where a column `column(NAME)`; JSON may stand in
+    a file, `@FILE`.
     """
     options = list(typing.get_args(hint)) if typing.get_origin(hint) in (typing.Union, types.UnionType) else [hint]
     if options == [bool] or set(options) == {bool, type(None)}:
@@ -97,20 +100,24 @@ def _reader(hint: Any) -> dict[str, Any]:
         return {"choices": choices}
     kinds = [typing.get_origin(kind) or kind for kind in options]
     reads = next((kind for kind in kinds if kind in (bool, int, float, str)), None)
+    json_kinds = [kind for kind, plain in zip(options, kinds) if plain in (list, dict, Mapping, Any)]
+    may_be_none = type(None) in kinds and (bool(choices) or isinstance(default, str))
     names = {None: "JSON", int: "N", float: "X"}
-    shown = "|".join([*choices, "none"]) if choices else names.get(reads, "TEXT")
-    return {"type": _Value(kinds, reads, choices), "metavar": shown}
+    shown = "|".join([*(choices or [names.get(reads, "TEXT")]), *(["none"] if may_be_none else [])])
+    return {"type": _Value(reads, choices, json_kinds, may_be_none, Column in kinds), "metavar": shown}
 
 
 class _Value:
     """Reads one value from the command line."""
 
-    def __init__(self, kinds: list[Any], reads: Any, choices: tuple[Any, ...] | None) -> None:
+    def __init__(
+        self, reads: Any, choices: tuple[Any, ...] | None, json_kinds: list[Any], may_be_none: bool, may_be_column: bool
+    ) -> None:
         self._reads = reads
         self._choices = choices
-        self._may_be_none = type(None) in kinds and bool(choices)
-        self._may_be_column = Column in kinds
-        self._may_be_json = Any in kinds or bool({list, dict, Mapping} & set(kinds))
+        self._json_kinds = json_kinds
+        self._may_be_none = may_be_none
+        self._may_be_column = may_be_column
 
     def __call__(self, text: str) -> Any:
         if self._may_be_none and text == "none":
@@ -122,12 +129,22 @@ class _Value:
                 known = [*self._choices, *(["none"] if self._may_be_none else [])]
                 raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(known)}")
             return text
-        if self._may_be_json and (self._reads is None or text[:1] in "[{@"):
-            return _json(text)
+        if self._json_kinds and (self._reads is None or text.startswith(("[", "{", "@"))):
+            return self._checked(_json(text))
         try:
             return (self._reads or str)(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"not {_KINDS[self._reads]}: {text!r}") from None
+
+
+    def _checked(self, value: Any) -> Any:
+        if Any not in self._json_kinds:
+            try:
+                msgspec.convert(value, typing.Union[tuple(self._json_kinds)])  # noqa: UP007 - of a list
+            except msgspec.ValidationError as error:
+                # Its words for kinds, `array` and `object`, are those of JSON.
+                raise argparse.ArgumentTypeError(str(error).replace("`", "")) from None
+        return value
 
 
 _KINDS = {int: "a whole number", float: "a number"}
@@ -138,7 +155,7 @@ def _json(text: str) -> Any:
         try:
             text = Path(text[1:]).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise argparse.ArgumentTypeError(f"cannot be read: {error}") from None
+            raise argparse.ArgumentTypeError(f"the file {text[1:]!r} cannot be read: {error}") from None
     try:
         return json.loads(text)
     except ValueError as error:

@@ -92,7 +92,7 @@ class Ledger:
         self._last = now
 
     def bill(self, scope: tuple[str, ...], inputs: Sequence[Hashable], tokens: int) -> None:
-        """Bills each of `inputs` once. `scope`: path, model, and what else changes the answer."""
+        """Bills each of `inputs` once, and the tokens used. `scope`: path, model, and what else changes the answer."""
         self._scopes[scope] = None
         self._billed.update([hash((scope, item)) for item in inputs])
         self.tokens += tokens

@@ -13,22 +13,26 @@ JSON = "application/json"
 
 @dataclass(kw_only=True)
 class Reply:
-    """One response: status, body, headers. A `stream` is sent piece by piece, in place of the body."""
+    """One response: status, body, headers. A `stream` is sent piece by piece, in place of the body.
+
+    `tokens` were used, where those are others than the limits were charged.
+    """
 
     body: bytes = b""
     status: int = 200
     content_type: str = JSON
     headers: dict[str, str] = field(default_factory=dict)
     stream: AsyncIterator[bytes] | None = None
+    tokens: int | None = None
 
 
 class Cut(Exception):
     """Raised by a stream in place of its end: the connection is closed in the middle of it."""
 
 
-def reply_json(value: Any, status: int = 200) -> Reply:
+def reply_json(value: Any, status: int = 200, tokens: int | None = None) -> Reply:
     """A reply with `value` as JSON."""
-    return Reply(status=status, body=msgspec.json.encode(value))
+    return Reply(status=status, body=msgspec.json.encode(value), tokens=tokens)
 
 
 class Refusal(Exception):

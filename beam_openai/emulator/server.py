@@ -104,8 +104,7 @@ class Server:
         if fault in faults.DAMAGED and reply.stream is None and reply.content_type == JSON:
             reply.body = damage.damaged(reply.body, fault, self._hit)
         # Billed before it is sent: whether it arrives is not for a server to know.
-        if answer.inputs:
-            self.ledger.bill(answer.scope, answer.inputs, answer.tokens)
+        self._bill(answer, reply)
         # An answer is this late in all, however long it took to write.
         late = seen.at + self._latency() - time.monotonic()
         if late > 0:
@@ -173,9 +172,13 @@ class Server:
         except Refusal as refusal:
             return refusal.reply(self.options.style)
         reply = answer.write()
-        if answer.inputs:
-            self.ledger.bill(answer.scope, answer.inputs, answer.tokens)
+        self._bill(answer, reply)
         return reply
+
+    def _bill(self, answer: Answer, reply: Reply) -> None:
+        if answer.inputs:
+            used = answer.tokens if reply.tokens is None else reply.tokens
+            self.ledger.bill(answer.scope, answer.inputs, used)
 
     def _latency(self) -> float:
         options = self.options

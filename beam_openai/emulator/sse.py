@@ -41,10 +41,10 @@ def padding(chance: random.Random) -> str:
     return "".join([_LETTERS[int(chance.random() * len(_LETTERS))] for _ in range(int(chance.random() * 16))])
 
 
-def reply(events: Sequence[bytes], style: str, seed: int) -> Reply:
+def reply(events: Sequence[bytes], style: str, seed: int, tokens: int | None = None) -> Reply:
     """A reply that sends these events, one of `STYLES`."""
     pieces = awkward(events, random.Random(seed)) if style == "awkward" else plain(events)
-    return Reply(content_type=CONTENT_TYPE, stream=_sent(pieces))
+    return Reply(content_type=CONTENT_TYPE, stream=_sent(pieces), tokens=tokens)
 
 
 async def _sent(pieces: Sequence[bytes]) -> AsyncIterator[bytes]:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 import pyarrow as pa
 
-from beam_openai import answers, media, texts
+from beam_openai import answers, media, texts, values
 from beam_openai.answers import TOOL_CALLS, TOP, USAGE, Answer, Bad
 from beam_openai.call import Endpoint, option
 from beam_openai.client import Request, Response
@@ -250,7 +250,8 @@ def _read(choice: _Choice) -> dict[str, Any]:
     message = choice.message
     content = message.content
     if isinstance(content, list):  # some servers answer in parts
-        content = "".join(part.get("text", "") for part in content if isinstance(part, dict))
+        said = (part.get("text") for part in content if isinstance(part, dict))
+        content = "".join(text for text in said if isinstance(text, str))
     if not isinstance(content, str | None) or not isinstance(message.refusal, str | None):
         raise BadAnswerError("/chat/completions: the content of the answer is not text")
     calls = message.tool_calls or (
@@ -274,11 +275,18 @@ def _call(call: Any) -> dict[str, str | None]:
 
 
 def _likely(token: Any) -> dict[str, Any]:
-    if not isinstance(token, dict):
+    top = token.get("top_logprobs") if isinstance(token, dict) else None
+    if not isinstance(token, dict) or not isinstance(top or [], list):
         raise BadAnswerError("/chat/completions: logprobs of something else than tokens")
-    others = token.get("top_logprobs") or []
-    top = [{"token": other.get("token"), "logprob": other.get("logprob")} for other in others]
-    return {"token": token.get("token"), "logprob": token.get("logprob"), "top_logprobs": top}
+    return {**_one(token), "top_logprobs": [_one(other) for other in top or []]}
+
+
+def _one(token: Any) -> dict[str, Any]:
+    """A token and its logprob, whatever stands where they should."""
+    said = token if isinstance(token, dict) else {}
+    text, number = said.get("token"), said.get("logprob")
+    is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
+    return {"token": text if isinstance(text, str) else None, "logprob": float(number) if is_number else None}
 
 
 # What is asked.
@@ -300,31 +308,19 @@ def _content(row: Mapping[str, Any]) -> Any:
 def _as_json(messages: pa.ChunkedArray) -> pa.Array:
     if texts.is_text(messages.type):
         return messages
-    written = [None if value is None else msgspec.json.encode(_set(value)).decode() for value in _values(messages)]
+    read, _ = values.of_column(messages)
+    written = [None if value is None else msgspec.json.encode(value).decode() for value in read]
     return pa.array(written, pa.large_string())
-
-
-def _values(column: pa.ChunkedArray) -> list[Any]:
-    try:
-        return column.to_pylist()
-    except UnicodeDecodeError:
-        return [value.as_py() if texts.is_whole(value) else None for value in column]
-
-
-def _set(value: Any) -> Any:
-    """Without the nulls that Arrow fills structs up with."""
-    if isinstance(value, list):
-        return [_set(item) for item in value]
-    if isinstance(value, dict):
-        return {name: _set(item) for name, item in value.items() if item is not None}
-    return value
 
 
 def _unusable_messages(column: pa.ChunkedArray, name: str) -> dict[int, str]:
     if not texts.is_text(column.type) and not pa.types.is_list(column.type) and not pa.types.is_large_list(column.type):
         return dict.fromkeys(range(len(column)), f"{name} is {column.type}, not a list of messages, or JSON")
-    reasons = texts.unusable(column, name) if texts.is_text(column.type) else {}
-    for row, value in enumerate(_values(column)):
+    read, unreadable = values.of_column(column)
+    reasons = {row: f"{name} {reason}" for row, reason in unreadable.items()}
+    if texts.is_text(column.type):
+        reasons.update(texts.unusable(column, name))
+    for row, value in enumerate(read):
         if row not in reasons and (reason := _wrong_messages(value)):
             reasons[row] = f"{name} {reason}"
     return reasons
@@ -332,7 +328,7 @@ def _unusable_messages(column: pa.ChunkedArray, name: str) -> dict[int, str]:
 
 def _wrong_messages(value: Any) -> str | None:
     if value is None:
-        return "is null, or not valid UTF-8"
+        return "is null"
     if isinstance(value, str):
         try:
             value = msgspec.json.decode(value)

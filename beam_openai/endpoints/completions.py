@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 import pyarrow as pa
@@ -171,7 +171,7 @@ class _Logprobs(msgspec.Struct):
     tokens: list[str | None] | None = None
     token_logprobs: list[float | None] | None = None
     top_logprobs: list[dict[str, float | None] | None] | None = None
-    text_offset: list[int | None] | None = None
+    text_offset: list[Annotated[int, msgspec.Meta(ge=0, lt=2**53)] | None] | None = None
 
 
 class _Choice(msgspec.Struct):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import collections
 import dataclasses
 import os
-import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
@@ -18,6 +17,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from beam_openai import media, tables
 from beam_openai.client import guess
+from beam_openai.folders.names import Row, names_of, safe
 from beam_openai.parquet import files, sink
 
 _HIDDEN = ("_", ".")
@@ -26,13 +26,6 @@ _THREADS = 16
 """Files that one bundle writes at a time, and holds."""
 _HEAD = 32
 """Bytes that tell what a file is."""
-_LONGEST_NAME = 180
-"""Bytes of a name, before what is put behind it: filesystems take 255."""
-_UNSAFE = frozenset('\\/:*?"<>|')
-_IMAGES = ("png", "jpg", "jpeg", "gif", "webp")
-_SOUNDS = ("wav", "mp3", "mpga", "mpeg", "mp4", "m4a", "aac", "flac", "ogg", "oga", "opus", "webm", "pcm")
-_ENDINGS = frozenset([*_IMAGES, *_SOUNDS, "bin"])
-"""What a name may end with that is not kept: the bytes tell what they are."""
 
 
 @dataclasses.dataclass(eq=False)
@@ -111,14 +104,6 @@ def check_name(rows: pa.Table, name: str) -> pa.Table:
     return rows
 
 
-class _Row(NamedTuple):
-    """The files of one row: what they are to be called together, what ends each one's name, and where they are now."""
-
-    stem: str
-    endings: tuple[str, ...]
-    paths: tuple[str, ...]
-
-
 class _Files(iobase.Sink):
     """The methods in the order in which Beam calls them."""
 
@@ -142,7 +127,7 @@ class _Files(iobase.Sink):
         pass
 
     def finalize_write(
-        self, init_result: str, writer_results: Iterable[list[_Row]], pre_finalize_result: Any
+        self, init_result: str, writer_results: Iterable[list[Row]], pre_finalize_result: Any
     ) -> list[str]:
         """Names the files. Safe to repeat, whole or from the middle: each gets the same name again."""
         rows = sorted(row for rows in writer_results for row in rows)
@@ -168,7 +153,7 @@ class _Writer(iobase.Writer):
         self._prefix = prefix
         self._column = column
         self._name = name
-        self._rows: list[_Row] = []
+        self._rows: list[Row] = []
         self._files = 0
         self._pool = ThreadPoolExecutor(_THREADS)
         self._running: collections.deque[Future[None]] = collections.deque()
@@ -181,7 +166,7 @@ class _Writer(iobase.Writer):
                     extension = media.extension(bytes(data[:_HEAD]))
                     endings.append(f"-{number}.{extension}" if is_list else f".{extension}")
                     paths.append(self._store(data, extension))
-            self._rows.append(_Row(safe(name), tuple(endings), tuple(paths)))
+            self._rows.append(Row(safe(name), tuple(endings), tuple(paths)))
 
     def _store(self, data: memoryview, extension: str) -> str:
         path = f"{self._prefix}-{self._files:07}.{extension}"
@@ -194,7 +179,7 @@ class _Writer(iobase.Writer):
     def at_capacity(self) -> bool:
         return False
 
-    def close(self) -> list[_Row]:
+    def close(self) -> list[Row]:
         with self._pool:
             for stored in self._running:
                 stored.result()
@@ -230,43 +215,6 @@ def _names(column: pa.ChunkedArray) -> list[Any]:
         # As bytes: what is not UTF-8 must not cost files that may have been paid for.
         column = column.cast(pa.large_binary())
     return column.to_pylist()
-
-
-def safe(name: Any) -> str:
-    """What a file may be called that belongs to a row of this name, without what ends it."""
-    text = str(name, "utf-8", "replace") if isinstance(name, bytes) else "" if name is None else str(name)
-    stem, point, ending = text.rpartition(".")
-    if point and ending.lower() in _ENDINGS:
-        text = stem
-    letters = (letter if letter.isprintable() and letter not in _UNSAFE else "_" for letter in text)
-    kept = unicodedata.normalize("NFC", "".join(letters)).strip(" .")
-    kept = kept.encode()[:_LONGEST_NAME].decode("utf-8", "ignore").rstrip(" .")
-    return kept or "unnamed"
-
-
-def names_of(rows: Sequence[_Row], taken: Iterable[str] = ()) -> list[str]:
-    """The names of all files: no two alike, nor as those `taken`, even where upper and lower case are one."""
-    taken = {name.casefold() for name in taken}
-    stems: list[str | None] = []
-    for row in rows:
-        # All plain names first, so that `cat~2` is called so where a row is.
-        stems.append(row.stem if _take(row, row.stem, taken) else None)
-    numbers: dict[str, int] = collections.defaultdict(lambda: 2)
-    for at, row in enumerate(rows):
-        while stems[at] is None:
-            stem = f"{row.stem}~{numbers[row.stem]}"
-            stems[at] = stem if _take(row, stem, taken) else None
-            numbers[row.stem] += 1
-    return [f"{stem}{ending}" for stem, row in zip(stems, rows, strict=True) for ending in row.endings]
-
-
-def _take(row: _Row, stem: str, taken: set[str]) -> bool:
-    """Takes the names, if all are free."""
-    names = {f"{stem}{ending}".casefold() for ending in row.endings}
-    if names & taken:
-        return False
-    taken |= names
-    return True
 
 
 def _folders(directory: str) -> list[str]:

@@ -1,4 +1,9 @@
-"""How long an example may be, how many there must be, and how often they are trained on: OpenAI's guides, by model."""
+"""How long an example may be, how many there must be, and how often they are trained on.
+
+Sources: OpenAI's fine-tuning guide, of 2022 for the models of then and of 2024 for gpt-3.5-turbo; Azure's table of models
+that can be fine-tuned ("training example context length", 2025) for those since gpt-4o. Of gpt-4, davinci-002 and
+babbage-002 it is the context length, which no example can exceed. What stands in neither has no limit here.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +18,7 @@ MOST_FILE_BYTES = 512_000_000
 _EXAMPLE_TOKENS = {
     "gpt-4.1": 65_536,
     "gpt-4.1-mini": 65_536,
-    "gpt-4.1-nano": 65_536,
+    "gpt-4.1-nano": 32_768,
     "gpt-4o": 65_536,
     "gpt-4o-mini": 65_536,
     "gpt-4": 8_192,
@@ -40,9 +45,9 @@ def example_tokens(model: str) -> int | None:
 
 
 def epochs(model: str, examples: int) -> int:
-    """How often OpenAI trains on a file of so many examples where n_epochs is `auto`, as far as it has said.
+    """How often OpenAI trains on a file of so many examples where n_epochs is `auto`: an estimate.
 
-    Three times; more often where that is less than 100 examples in all, less often where it is more than 25,000. Models of
+    By OpenAI's notebook for preparing chat data (2023): three times; more often where that is less than 100 examples in all, less often where it is more than 25,000. Models of
     2022 four times.
     """
     if base(model) in _OLD:

@@ -61,14 +61,14 @@ class FineTuningData(beam.PTransform):
 
     Attributes:
       directory: where the files go, on any filesystem that Beam knows; created if it is not there.
-      model: to be trained. By its name there is a limit for the tokens of an example, and a price.
+      model: to be trained. By its name there is a limit for the tokens of an example.
       form: "chat", "completion" or "preference", where the columns could be of several.
       overwrite: replace the files in the directory. They stay until the new ones are in place.
       max_tokens: tokens of an example at most; default the model's, where it is known.
       epochs: how often the job will train on each example; default as OpenAI would choose.
       file_bytes: of one file at most. OpenAI takes 512 MB.
       min_examples: with fewer the job fails, as OpenAI's would.
-      prices: a price list of your own, in place of `beam_openai.prices.PRICES`.
+      prices: a price list of your own, with `Price(training=...)`: `beam_openai.prices.PRICES` has none for training.
       temporary: is in the name of the temporary folder.
 
     Raises:

@@ -9,9 +9,13 @@ from benchmarks.contestants import MODEL, RUNNER, clear
 
 
 def run(base_url: str, source: str, target: str, dimensions: int | None = None) -> None:
+    through(Embeddings(model=MODEL, api=API(base_url=base_url), dimensions=dimensions), source, target)
+
+
+def through(endpoint: beam.PTransform, source: str, target: str) -> None:
+    """All rows of a folder through any endpoint."""
     clear(target)
-    embeddings = Embeddings(model=MODEL, api=API(base_url=base_url), dimensions=dimensions)
     with beam.Pipeline(RUNNER) as pipeline:
-        embedded = pipeline | ReadTables(f"{source}/*.parquet") | embeddings
-        _ = embedded.answered | "Answered" >> WriteTables(target)
-        _ = embedded.failed | "Failed" >> WriteTables(f"{target}.failed")
+        rows = pipeline | ReadTables(f"{source}/*.parquet") | endpoint
+        _ = rows.answered | "Answered" >> WriteTables(target)
+        _ = rows.failed | "Failed" >> WriteTables(f"{target}.failed")

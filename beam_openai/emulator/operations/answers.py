@@ -57,12 +57,15 @@ def _answers(state: State, call: Call) -> Answer:
     said = [question, fields["examples_context"], *(text for pair in fields["examples"] for text in pair)]
     check_poison([*said, *documents])
     size = state.options.bytes_per_token
-    tokens = search_tokens(question, documents, size) + given(fields, "max_tokens", 16) * given(fields, "n", 1)
-    write = partial(_write, state, fields, model.name, documents, file)
+    searched = search_tokens(question, documents, size)
+    tokens = searched + given(fields, "max_tokens", 16) * given(fields, "n", 1)
+    write = partial(_write, state, fields, model.name, documents, file, searched)
     return Answer(model=model.name, tokens=tokens, inputs=(question,), scope=(call.path, model.name), write=write)
 
 
-def _write(state: State, fields: Mapping[str, Any], model: str, documents: Sequence[str], file: File | None) -> Reply:
+def _write(
+    state: State, fields: Mapping[str, Any], model: str, documents: Sequence[str], file: File | None, searched: int
+) -> Reply:
     found: Sequence[Mapping[str, Any]] = records(file) if file else [{"text": text} for text in documents]
     places = nearest(fields["question"], found, min(_SELECTED, given(fields, "max_rerank", 200)))
     size, n = state.options.bytes_per_token, given(fields, "n", 1)
@@ -83,7 +86,8 @@ def _write(state: State, fields: Mapping[str, Any], model: str, documents: Seque
             "answers": [each.text for each in written],
             "selected_documents": selected(places, ("text",), metadata),
             **ending(fields, completion, _prompt(fields, places), file),
-        }
+        },
+        tokens=searched + sum(each.tokens for each in written),
     )
 
 

@@ -67,7 +67,8 @@ def _write(fields: dict[str, Any], tokens: int, size: float, created: int) -> Re
                 "completion_tokens": written,
                 "total_tokens": tokens + written,
             },
-        }
+        },
+        tokens=tokens + written,
     )
 
 

@@ -99,4 +99,4 @@ def _write(state: State, fields: Mapping[str, Any], voice: str, written: str, to
         for at in range(0, len(audio), _PIECE)
     ]
     events.append(sse.data({"type": "speech.audio.done", "usage": usage}))
-    return sse.reply(events, state.options.stream_style, len(audio))
+    return sse.reply(events, state.options.stream_style, len(audio), usage["total_tokens"])

@@ -85,6 +85,7 @@ def usage(asked: Asked, made: Sequence[Choice]) -> dict[str, Any]:
 def reply(asked: Asked) -> Reply:
     """All choices at once."""
     made = choices(asked)
+    used = usage(asked, made)
     shown = [
         {
             "index": choice.index,
@@ -98,10 +99,11 @@ def reply(asked: Asked) -> Reply:
         {
             **asked.head("chat.completion"),
             "choices": shown,
-            "usage": usage(asked, made),
+            "usage": used,
             "service_tier": asked.service_tier,
             "system_fingerprint": FINGERPRINT,
-        }
+        },
+        tokens=used["total_tokens"],
     )
 
 

@@ -17,6 +17,7 @@ from .choices import FINGERPRINT, Asked, Choice, choices, shown_call, shown_logp
 def stream(asked: Asked, options: Mapping[str, Any], style: str, seed: int) -> Reply:
     """The choices in turns, as the request's `stream_options` say."""
     made = choices(asked)
+    used = usage(asked, made)
     head = {
         **asked.head("chat.completion.chunk"),
         "service_tier": asked.service_tier,
@@ -31,8 +32,8 @@ def stream(asked: Asked, options: Mapping[str, Any], style: str, seed: int) -> R
             padded = {"obfuscation": sse.padding(chance)} if chance else {}
             events.append(sse.data({**head, "choices": [piece], **tail, **padded}))
     if with_usage:
-        events.append(sse.data({**head, "choices": [], "usage": usage(asked, made)}))
-    return sse.reply([*events, sse.DONE], style, seed)
+        events.append(sse.data({**head, "choices": [], "usage": used}))
+    return sse.reply([*events, sse.DONE], style, seed, used["total_tokens"])
 
 
 def _pieces(asked: Asked, choice: Choice) -> Iterator[dict[str, Any]]:

@@ -72,6 +72,7 @@ class _Choice:
 def reply(asked: Asked) -> Reply:
     """All choices at once."""
     choices = list(_choices(asked))
+    usage = _usage(asked, choices)
     shown = [
         {
             "text": choice.text(asked),
@@ -81,18 +82,19 @@ def reply(asked: Asked) -> Reply:
         }
         for choice in choices
     ]
-    return reply_json({**asked.head(), "choices": shown, "usage": _usage(asked, choices)})
+    return reply_json({**asked.head(), "choices": shown, "usage": usage}, tokens=usage["total_tokens"])
 
 
 def stream(asked: Asked, with_usage: bool, style: str, seed: int) -> Reply:
     """The choices token by token, in turns."""
     choices = list(_choices(asked))
+    used = _usage(asked, choices)
     usage = {"usage": None} if with_usage else {}
     turns = chain.from_iterable(zip_longest(*[_deltas(asked, choice) for choice in choices]))
     events = [sse.data({**asked.head(), "choices": [delta], **usage}) for delta in turns if delta is not None]
     if with_usage:
-        events.append(sse.data({**asked.head(), "choices": [], "usage": _usage(asked, choices)}))
-    return sse.reply([*events, sse.DONE], style, seed)
+        events.append(sse.data({**asked.head(), "choices": [], "usage": used}))
+    return sse.reply([*events, sse.DONE], style, seed, used["total_tokens"])
 
 
 def _deltas(asked: Asked, choice: _Choice) -> Iterator[dict[str, Any]]:

@@ -131,10 +131,13 @@ def _write(state: State, stored: Stored, asked: Asked, seed: int) -> Reply:
         Reader(size, stored.items).add(done["output"], said)
         ready_at = state.clock.now() + BACKGROUND_SECONDS if background and not stream else 0.0
         stored.keep(Kept(begun=first, done=done, said=said, ready_at=ready_at))
+    reply = reply_json(first if background else done)
     if stream:
         padded = (asked.fields.get("stream_options") or {}).get("include_obfuscation") is not False
-        return _stream(state, first, done, seed, padded)
-    return reply_json(first if background else done)
+        reply = _stream(state, first, done, seed, padded)
+    if done["usage"]:
+        reply.tokens = done["usage"]["total_tokens"]
+    return reply
 
 
 def _stream(state: State, first: Mapping[str, Any], done: Mapping[str, Any], seed: int, padded: bool) -> Reply:
