@@ -49,6 +49,8 @@ class Bundle:
 
     Attributes:
       packing: which rows go together.
+      thread: the one that hands out what is done.
+      is_listening: whether that thread waits for answers.
     """
 
     def __init__(self, endpoint: Endpoint, service: Service) -> None:
@@ -59,7 +61,8 @@ class Bundle:
         self._wanted = sources.Wanted(endpoint.columns_read, endpoint.optional_inputs, endpoint.fields)
         self._changed = threading.Condition()
         self._news: deque[_News] = deque()
-        self._listening = False
+        self.is_listening = False
+        self.thread: int | None = None
         self._rows: list[Any] = []
         self._places: list[Place] = []
         self._gathered_bytes = 0
@@ -212,8 +215,9 @@ class Bundle:
             rows = len(segment)
             mine = columns if rows == total else [column[offset : offset + rows] for column in columns]
             failed = failures and {row - offset: why for row, why in failures.items() if 0 <= row - offset < rows}
-            part = sources.Part(segment.start, segment.stop, mine, failed, size * rows // total)
-            parts.append((segment.source, part))
+            # Not rounded part by part: what is taken and not given back, if only a byte a time, is missing in the end.
+            share = size * (offset + rows) // total - size * offset // total
+            parts.append((segment.source, sources.Part(segment.start, segment.stop, mine, failed, share)))
             offset += rows
         counts = {**numbers, "rows_answered": total - len(failures), "rows_failed": len(failures)}
         self._tell(_News(parts, -1, None, counts))
@@ -235,7 +239,7 @@ class Bundle:
         self._news.append(news)
         if self._error:
             self._drop_news()
-        elif self._listening and self._is_urgent():
+        elif self.is_listening and self._is_urgent():
             with self._changed:
                 self._changed.notify()
 
@@ -303,13 +307,13 @@ class Bundle:
     def _listen(self, until: Callable[[], bool]) -> None:
         """Reads news until there is something to do; holds the lock but while it sleeps."""
         began, throttled = time.monotonic(), self.service.pool.throttled
-        self._listening = True
+        self.thread, self.is_listening = threading.get_ident(), True
         while True:
             self._read_news()
             if self._error or until() or self._complete or self._is_much():
                 break
             self._changed.wait(_NEWS_SECONDS)
-        self._listening = False
+        self.is_listening = False
         waited = time.monotonic() - began
         self._tally.throttled += min(waited, self.service.pool.throttled - throttled)
 

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import apache_beam as beam
+import msgspec
 import pyarrow as pa
 from apache_beam import pvalue
 from apache_beam.metrics import Metrics
@@ -34,7 +35,7 @@ from beam_openai.answers import Answer, Bad
 from beam_openai.bundle import Bundle, Tally
 from beam_openai.client import API, Body, Request, Response
 from beam_openai.durations import retry_after
-from beam_openai.options import Column, check, of_row, option, sent
+from beam_openai.options import Column, check, constant, of_row, option, sent
 from beam_openai.quota import Grant, Quota
 from beam_openai.retry import Retry
 from beam_openai.sources import ANSWER_TOKENS, TOKENS, Segment
@@ -131,11 +132,20 @@ class Endpoint(beam.PTransform):
         check("max_batch_size", getattr(self, "max_batch_size", None), 1, self.most_rows, whole=True)
         if taken := self.row_fields & self.params.keys():
             raise ValueError(f"params must not hold {min(taken)!r}: the rows go there")
+        if "n" in self.params and hasattr(self, "n"):
+            raise ValueError("params must not hold 'n': answers are read by it, so set the option n")
+        try:
+            msgspec.json.encode(constant({**sent(self), **self.params}))
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise ValueError(f"an option, or something in params, cannot be written as JSON: {error}") from error
         names = self.outputs
         if "error" in names:
             raise ValueError("a column named 'error' is what failed rows have: name the output otherwise")
         if len(set(names)) < len(names) or not all(names):
-            raise ValueError(f"output: the added columns need a name each, and they have {', '.join(map(repr, names))}")
+            raise ValueError(
+                f"output: the added columns need a name each, and they have {', '.join(map(repr, names))}: "
+                "name one otherwise, output={...}"
+            )
 
     # What an endpoint says of itself. Pure: no Beam, no HTTP, no threads, no time.
 
@@ -210,7 +220,12 @@ class Endpoint(beam.PTransform):
             names = {main: names} if names != main else {}
         if unknown := names.keys() - {field.name for field in self.added}:
             raise ValueError(f"output: a column {min(unknown)!r} is not added, so it cannot have another name")
-        return [field.with_name(names.get(field.name, field.name)) for field in self.added]
+        # Where a property of a schema has the name of a column of the endpoint's own, that column is what is named.
+        own = {field.name: at for at, field in enumerate(self.added)}
+        return [
+            field.with_name(names.get(field.name, field.name)) if own[field.name] == at else field
+            for at, field in enumerate(self.added)
+        ]
 
     @property
     def outputs(self) -> list[str]:
@@ -462,11 +477,11 @@ class _Batch:
         bad = {**answer.bad, **misfits}
         hopeless = len(bad) == self._rows and all(why.systematic for why in bad.values())
         if hopeless and not self._bundle.learned.answered:
-            return errors.ConfigurationError(f"{self._endpoint.path}: {bad[0].message}")
+            return errors.ConfigurationError(self._message(bad[0]))
         self._bundle.learned.answered |= len(bad) < self._rows
         if not hopeless:
             self._service.succeeded()
-        elif down := self._service.exhausted(errors.BadAnswerError(f"{self._endpoint.path}: {bad[0].message}")):
+        elif down := self._service.exhausted(errors.BadAnswerError(self._message(bad[0]))):
             return down
         failures = {row: self._failure(why, response) for row, why in bad.items()}
         size = sum(len(response.body) if isinstance(column, list) else column.nbytes for column in columns)
@@ -532,11 +547,15 @@ class _Batch:
             **dict.fromkeys(sources.ERROR.names),
             "kind": "bad_answer",
             "status": response.status,
-            "message": f"{self._endpoint.path}: {why.message}",
+            "message": self._message(why),
             "request_id": self._service.client.scrub(response.headers.get("x-request-id")),
             "attempts": self._attempts,
             "raw": self._raw(why.raw).decode("utf-8", "replace"),
         }
+
+    def _message(self, why: Bad) -> str:
+        # It may quote the answer, and that what the server was sent.
+        return str(self._service.client.scrub(f"{self._endpoint.path}: {why.message}"))
 
     def _raw(self, body: Body) -> bytes:
         # Scrubbed before it is cut: half a key would not be found.
@@ -558,7 +577,8 @@ class _Batch:
 
     def _explained(self, error: errors.APIError) -> errors.APIError:
         """The same error; or, where an option is the cause and not a row, one that stops the job and says what to set."""
-        if isinstance(error, errors.NotFoundError) and "model" in self._endpoint.columns_of_options:
+        is_model = isinstance(error, errors.NotFoundError) or error.code == "model_not_found"
+        if is_model and "model" in self._endpoint.columns_of_options:
             error.action = "fail"  # it is this row's model that is not there
             return error
         asked = self._asked(error)

@@ -6,10 +6,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from beam_openai import values
-
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -47,6 +43,9 @@ def of_row(options: dict[str, Any], rows: pa.Table, row: int = 0) -> dict[str, A
     """The options with the values that a row has for those that are columns."""
     if not any(isinstance(value, Column) for value in options.values()):
         return options
+    # Not at the top: it brings Arrow with it, which a command line that reads no rows does without.
+    from beam_openai import values
+
     found = {
         name: values.read(rows[value.name][row]) if isinstance(value, Column) else value
         for name, value in options.items()
@@ -59,7 +58,7 @@ def number(option: Any, unset: float, rows: pa.Table) -> Any:
     if not isinstance(option, Column):
         return float(unset if option is None else option)
     try:
-        return np.maximum(rows[option.name].cast("float64").fill_null(unset).to_numpy(), 0.0)
+        return rows[option.name].cast("float64").fill_null(unset).to_numpy().clip(min=0.0)
     except (ValueError, NotImplementedError):  # Arrow's errors are such
         return float(unset)
 
@@ -71,6 +70,8 @@ def constant(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def of_each(value: Any, rows: pa.Table) -> list[Any]:
     """The value of an option in each row; None where it cannot be read."""
+    from beam_openai import values
+
     return values.of_column(rows[value.name])[0] if isinstance(value, Column) else [value] * rows.num_rows
 
 

@@ -34,14 +34,19 @@ class Packing:
         self._learned = learned
         self._largest = largest
         self._waiting: dict[Hashable, _Waiting] = {}
+        self._grown: dict[Hashable, None] = {}
+        self._rows = 0
 
     def put(self, segments: list[Segment], key: Hashable = None) -> Iterator[list[Segment]]:
         """Takes rows in; yields what must go before them: the inputs of one request are of one type."""
         waiting = self._waiting.setdefault(key, _Waiting())
+        self._grown[key] = None
         if segments and waiting.segments and not waiting.is_like(segments[0]):
             yield from self._taken(waiting, everything=True)
+        rows = sum(map(len, segments))
         waiting.segments += segments
-        waiting.rows += sum(map(len, segments))
+        waiting.rows += rows
+        self._rows += rows
         waiting.share += sum(float(self._shares(segment.costs).sum()) for segment in segments)
 
     def full(self, pressed: bool) -> Iterator[list[Segment]]:
@@ -51,15 +56,29 @@ class Packing:
           pressed: nothing may stay, for want of memory.
         """
         most_rows = self._learned.rows(self._endpoint.batch_size)
-        for waiting in self._waiting.values():
-            if waiting.rows >= most_rows or waiting.share > 1 or pressed:
-                yield from self._taken(waiting, everything=pressed)
+        grown, self._grown = self._grown, {}
+        for key in grown:
+            waiting = self._waiting[key]
+            if waiting.rows >= most_rows or waiting.share > 1:
+                yield from self._taken(waiting, everything=False)
+            if not waiting.rows:
+                del self._waiting[key]
+        # Where hardly two rows may share a request, they are not kept until the bundle ends in the hope of others.
+        most = 0 if pressed else 2 * self._endpoint.concurrency * most_rows
+        if self._rows > most:
+            yield from self._thinned(most // 2)
+
+    def _thinned(self, most: int) -> Iterator[list[Segment]]:
+        """Batches of those that there are most of, until no more than so many rows wait."""
+        for key, waiting in sorted(self._waiting.items(), key=lambda item: -item[1].rows):
+            if self._rows <= most:
+                return
+            del self._waiting[key]
+            yield from self._taken(waiting, everything=True)
 
     def rest(self) -> Iterator[list[Segment]]:
         """All that waits."""
-        for waiting in self._waiting.values():
-            yield from self._taken(waiting, everything=True)
-        self._waiting.clear()
+        yield from self._thinned(0)
 
     def _taken(self, waiting: _Waiting, everything: bool) -> Iterator[list[Segment]]:
         if not waiting.segments:
@@ -71,6 +90,7 @@ class Packing:
         if not everything and pieces[-1][1] - pieces[-1][0] < most_rows:
             pieces.pop()
         packed = pieces[-1][1] if pieces else 0
+        self._rows -= packed
         waiting.rows, waiting.share = len(costs) - packed, float(shares[packed:].sum())
         for start, stop in pieces:
             yield sources.cut(waiting.segments, stop - start)

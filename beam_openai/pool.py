@@ -102,6 +102,7 @@ class Pool:
             if not self.proved:
                 self.proved = True
                 self._changed.notify_all()
+            self._ensure_follower()
 
     def slow_down(self) -> None:
         """The server has had too much: half as many in flight, and one more for each round of successes.
@@ -124,6 +125,7 @@ class Pool:
         with self._changed:
             self._size, self._allowed = max(self._size, size), max(self._allowed, float(size))
             self._changed.notify_all()
+            self._ensure_follower()
 
     def cancel(self, owner: object) -> None:
         """Drops what the owner has queued; what is in flight goes on."""
@@ -195,9 +197,14 @@ class Pool:
                 self._sleep(now, wait)
             return None
 
+    @property
+    def _places(self) -> int:
+        """How many may be in flight now."""
+        return int(self._allowed) if self.proved else 1
+
     def _until_next(self, now: float) -> tuple[float, bool]:
         """Seconds until the next task may be sent, infinite if only a change can bring one; whether the limiter is why."""
-        if self._in_flight >= (int(self._allowed) if self.proved else 1):
+        if self._in_flight >= self._places:
             return float("inf"), False
         due = self._later[0][0] - now if self._later else float("inf")
         if due <= 0:
@@ -215,8 +222,8 @@ class Pool:
 
     def _ensure_follower(self) -> None:
         """Another thread must look at the queues, since this one will be busy."""
-        if not (self._fresh or self._later):
-            return
+        if not (self._fresh or self._later) or self._in_flight >= self._places:
+            return  # who gives up a place looks at them
         if self._idle:
             self._changed.notify()
         elif not self._starting and len(self._threads) < self._size + self._DECODERS:

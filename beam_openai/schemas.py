@@ -41,9 +41,18 @@ class Schema:
       ValueError: it describes no object, or nothing at all.
     """
 
+    fields: list[pa.Field]
+
     def __init__(self, described: Any) -> None:
+        try:
+            self._read(described)
+        except RecursionError as error:
+            raise ValueError("schema must not refer to itself without end, nor be so deep") from error
+
+    def _read(self, described: Any) -> None:
         self.name, self.json_schema = _json_schema(described)
-        wanted = {field.name: field.type for field in described} if isinstance(described, pa.Schema) else {}
+        given = described.fields if isinstance(described, Schema) else described
+        wanted = {field.name: field.type for field in given} if isinstance(described, (pa.Schema, Schema)) else {}
         definitions = {**self.json_schema.get("$defs", {}), **self.json_schema.get("definitions", {})}
         root = _resolved(self.json_schema, definitions)
         properties = root.get("properties")
@@ -107,7 +116,7 @@ _TEXT = _Kind(pa.string(), _Json)
 """What Arrow has no type for: kept as JSON."""
 _PLAIN = {
     "string": _Kind(pa.string(), str),
-    "integer": _Kind(pa.int64(), int),
+    "integer": _Kind(pa.int64(), int | float),  # 1.0 is one too
     "number": _Kind(pa.float64(), float),
     "boolean": _Kind(pa.bool_(), bool),
 }
@@ -149,7 +158,7 @@ def _resolved(schema: Any, definitions: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _either(options: list[Any], definitions: Mapping[str, Any], within: tuple[str, ...]) -> _Kind:
-    others = [option for option in options if option.get("type") != "null"]
+    others = [option for option in options if not isinstance(option, Mapping) or option.get("type") != "null"]
     if len(others) != 1:
         return _TEXT
     kind = _kind(others[0], definitions, within)
@@ -181,6 +190,10 @@ def _as_arrow(value: Any, kind: _Kind) -> Any:
         return [_as_arrow(item, kind.items) for item in value]
     if kind.properties is not None:
         return _by_name(value, kind.properties)
+    if isinstance(value, float) and pa.types.is_integer(kind.arrow):
+        if not value.is_integer():
+            raise ValueError("Expected a whole number, got one with a fraction")
+        return int(value)
     return value
 
 
@@ -196,6 +209,8 @@ def _json_schema(described: Any) -> tuple[str, dict[str, Any]]:
     if isinstance(described, Schema):
         return described.name, described.json_schema
     if isinstance(described, pa.Schema):
+        if len(set(described.names)) < len(described.names):
+            raise ValueError(f"schema must have a name for each column, not {', '.join(described.names)}")
         return "answer", _strict(
             {"type": "object", "properties": {field.name: _of_type(field.type) for field in described}}
         )

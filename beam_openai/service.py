@@ -34,9 +34,16 @@ _MEMORY = 32 << 20
 
 
 class Running(Protocol):
-    """A bundle."""
+    """A bundle.
+
+    Attributes:
+      thread: the one that hands out what is done.
+      is_listening: whether that thread waits for answers.
+    """
 
     learned: Learned
+    thread: int | None
+    is_listening: bool
 
     def stop(self, error: BaseException) -> None: ...
 
@@ -50,7 +57,7 @@ class Service:
         self.client = Client(endpoint.api, max(_CONNECTIONS, endpoint.concurrency))
         self.limiter = Limiter(endpoint.quota, time.monotonic())
         self.pool = Pool(endpoint.concurrency, self.limiter, time.monotonic)
-        self.memory = Memory(_MEMORY, self._hurry)
+        self.memory = Memory(_MEMORY, self._hurry, self._is_stuck)
         self.totals: Counter[str] = Counter()
         self.reached = False
         self._lock = threading.Lock()
@@ -114,6 +121,15 @@ class Service:
             bundles = list(self._bundles)
         for bundle in bundles:
             bundle.hurry()
+
+    def _is_stuck(self) -> bool:
+        """Whether a thread that should hand out what one bundle holds waits for answers to another.
+
+        So it is where one transform feeds another within a stage: the second's requests stand behind those of the first.
+        """
+        with self._lock:
+            bundles_of = Counter(bundle.thread for bundle in self._bundles)
+            return any(bundle.is_listening and bundles_of[bundle.thread] > 1 for bundle in self._bundles)
 
     def note(self, **numbers: float) -> None:
         with self._lock:
@@ -194,13 +210,16 @@ class Memory:
     Args:
       size: the bound.
       on_short: called when one begins to wait.
+      is_stuck: whether none can come free while one waits: then the bound gives way at once.
     """
 
     _PATIENCE = 30.0
+    _LOOK = 0.1
 
-    def __init__(self, size: int, on_short: Callable[[], None]) -> None:
+    def __init__(self, size: int, on_short: Callable[[], None], is_stuck: Callable[[], bool] = lambda: False) -> None:
         self._free = size
         self._on_short = on_short
+        self._is_stuck = is_stuck
         self._waiting = 0
         self._changed = threading.Condition()
 
@@ -215,7 +234,9 @@ class Memory:
             if self._free <= 0:
                 self._waiting += 1
                 self._on_short()
-                self._changed.wait_for(lambda: self._free > 0, timeout=self._PATIENCE)
+                until = time.monotonic() + self._PATIENCE
+                while self._free <= 0 and not self._is_stuck() and (left := until - time.monotonic()) > 0:
+                    self._changed.wait(min(left, self._LOOK))
                 self._waiting -= 1
             self._free -= size
             if self._free > 0:

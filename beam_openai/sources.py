@@ -266,12 +266,12 @@ def _column(name: str, values: list[Any]) -> tuple[pa.Array, dict[int, str]]:
     """The values as an array, and why some of them are not in it: those that are not what most are, or text where any is."""
     with contextlib.suppress(pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError, OverflowError, TypeError):
         column = pa.array(values)
-        # Text among bytes would become bytes.
-        if not (pa.types.is_binary(column.type) and any(isinstance(value, str) for value in values)):
+        if not _is_mixed(column.type, {type(value) for value in values if value is not None}):
             return column, {}
     kinds = Counter(str if isinstance(value, str) else type(value) for value in values if value is not None)
     kind = str if str in kinds else kinds.most_common(1)[0][0]
-    type_, reasons = None, {}
+    type_: pa.DataType = pa.null()
+    reasons = {}
     for position, value in enumerate(values):
         if value is None:
             continue
@@ -279,14 +279,49 @@ def _column(name: str, values: list[Any]) -> tuple[pa.Array, dict[int, str]]:
             if not (isinstance(value, str) if kind is str else type(value) is kind):
                 reasons[position] = f"{name} is {type(value).__name__}, where other rows have {kind.__name__}"
                 continue
-            type_ = pa.scalar(value, type=type_).type
+            # Of all types together, and not as the first one's: that would drop what only later rows have.
+            type_ = _together(type_, pa.scalar(value).type)
         except UnicodeEncodeError:
             reasons[position] = f"{name} holds a lone surrogate, which UTF-8 cannot write"
         except (pa.ArrowException, TypeError, OverflowError):
-            # Arrow's own message would repeat the value.
-            reasons[position] = f"{name} is a {kind.__name__} that cannot stand in one column with the other rows'"
+            reasons[position] = _misfit(name, kind)
+    for position, value in enumerate(values):
+        if position not in reasons and not _fits(value, type_):
+            reasons[position] = _misfit(name, kind)
     kept = [None if position in reasons else value for position, value in enumerate(values)]
     return pa.array(kept, type=type_), reasons
+
+
+def _is_mixed(kind: pa.DataType, given: set[type]) -> bool:
+    """Whether Arrow made something else of some values: of text bytes, of numbers times, of truth a number."""
+    if pa.types.is_binary(kind):
+        return any(issubclass(one, str) for one in given)
+    if pa.types.is_temporal(kind):
+        return len(given) > 1
+    return bool(pa.types.is_floating(kind) and bool in given)
+
+
+def _misfit(name: str, kind: type) -> str:
+    # Arrow's own message would repeat the value.
+    return f"{name} is a {kind.__name__} that cannot stand in one column with the other rows'"
+
+
+def _fits(value: Any, kind: pa.DataType) -> bool:
+    try:
+        pa.scalar(value, type=kind)
+    except (pa.ArrowException, TypeError, OverflowError):
+        return False
+    return True
+
+
+def _together(*kinds: pa.DataType) -> pa.DataType:
+    """A type that holds the values of all: of structs, the fields of each.
+
+    Raises:
+      ArrowException: there is none.
+    """
+    schemas = [pa.schema([("", kind)]) for kind in kinds]
+    return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
 
 
 @dataclasses.dataclass

@@ -173,7 +173,9 @@ class Template:
             if is_text(values.type):
                 found.update(dict.fromkeys(broken(values), f"{name} is not valid UTF-8"))
             elif not pa.types.is_integer(values.type):
-                found.update(_where(_written(values).is_null(), f"{name} is {values.type} that cannot be written as text"))
+                found.update(
+                    _where(_written(values).is_null(), f"{name} is {values.type} that cannot be written as text")
+                )
             found.update(_where(values.is_null(), f"{name} is null"))
         return found
 

@@ -1,6 +1,6 @@
 """Runs the benchmarks and prints one table in Markdown: how much better or worse, before how much.
 
-python -m benchmarks                two cores, 6 GB of disk, a quarter of an hour
+python -m benchmarks                two cores, 7 GB of disk, 20 minutes
 python -m benchmarks --quick        smaller and shorter, to see whether anything is far off
 python -m benchmarks --only cpu     one of them; may be given several times
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.figures import Plan, table
 
-NAMES = ("cpu", "endpoint_overhead", "chat", "short_rows", "latency", "memory", "scale", "startup", "server")
+NAMES = ("cpu", "endpoint_overhead", "chat", "short_rows", "latency", "memory", "media", "scale", "startup", "server")
 
 
 def main() -> int:

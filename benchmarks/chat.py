@@ -25,15 +25,15 @@ _PEERS = {
 
 
 def figures(plan: Plan) -> Iterator[Figure]:
-    count = plan.either(8_000, 2_500)
+    count = plan.either(6_000, 3_000)
     with Emulator(latency=0.01) as server:
         cost = partial(apart, cost_of_a_call, base_url=server.base_url, count=count)
         turns = {case: partial(cost, who="ours_chat", **shape) for case, shape in _OURS.items()}
         turns |= {peer: partial(cost, who="openai_chat", **transport) for peer, (transport, _) in _PEERS.items()}
-        spent = in_turns(turns, plan.either(5, 3), medians)
+        spent = in_turns(turns, plan.either(3, 1), medians)
     with Emulator() as server:
         body = {"model": CHAT_MODEL, "messages": [{"role": "user", "content": "text 1"}], "max_tokens": 5}
-        sends = plan.either(1_000, 300)
+        sends = plan.either(1_000, 500)
         alone = apart(rate, base_url=server.base_url, path="/v1/chat/completions", body=body, threads=8, sends=sends)
     for case in _OURS:
         cpu, seconds = spent[case]

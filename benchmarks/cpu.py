@@ -19,6 +19,12 @@ from benchmarks.process import apart, cpu_of_each, in_turns
 
 _FEW = 2_000
 _CHECKED = 8_192
+_PEERS = {
+    "full": ("Beam's MLTransform, made to send full requests", ">= 12"),
+    "default": ("Beam's MLTransform as it comes", ">= 12"),
+    "loop": ("a loop by hand, without Beam", ""),
+    "threads": ("a loop by hand, 4 threads", ""),
+}
 
 
 def figures(plan: Plan) -> Iterator[Figure]:
@@ -37,21 +43,15 @@ def figures(plan: Plan) -> Iterator[Figure]:
             "8": partial(cost, who="ours", rows=rows, dimensions=8),
         }
         sizes = {}
-        for name in turns:
+        for name in _PEERS:
             server.clear()
             turns[name](rows=_CHECKED)
             ledger = server.ledger()
             sizes[name] = ledger["billed_inputs"] / ledger["answered"]
         spent = in_turns(turns, rounds=plan.either(3, 1))
-    peers = {
-        "full": ("Beam's MLTransform, made to send full requests", ">= 12"),
-        "default": ("Beam's MLTransform as it comes", ">= 12"),
-        "loop": ("a loop by hand, without Beam", ""),
-        "threads": ("a loop by hand, 4 threads", ""),
-    }
     mine = f"{spent['ours']:.1f} us"
     yield Figure("CPU of a row, 1536 numbers", mine, "30 us", spent["ours"] / 30, "<= 1")
-    for name, (peer, goal) in peers.items():
+    for name, (peer, goal) in _PEERS.items():
         beside = f"{peer} ({sizes[name]:,.0f} rows each): {spent[name]:.1f} us"
         yield Figure("CPU of a row, 1536 numbers", mine, beside, spent[name] / spent["ours"], goal)
     for size in ("64", "8"):

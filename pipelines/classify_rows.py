@@ -8,6 +8,7 @@ Writes the rows with `label: string`, `confidence: double` and `reason: string` 
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +20,7 @@ from pipelines import starting
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = starting.parser(__doc__, "gpt-4.1-mini")
     parser.add_argument("--text", default="{text}", help="what is labelled, a template (default: %(default)s)")
-    parser.add_argument("--labels", required=True, help="with commas between them")
+    parser.add_argument("--labels", required=True, type=names, help="with commas between them")
     parser.add_argument("--task", default="Say which label fits the text best.", help="what the model is told")
     chosen, beams = starting.parse(parser, arguments)
     with starting.pipeline(beams) as p:
@@ -31,11 +32,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 api=starting.api(chosen),
                 system=chosen.task.replace("{", "{{").replace("}", "}}"),
                 prompt=chosen.text,
-                schema=schema([label.strip() for label in chosen.labels.split(",")]),
+                schema=schema(chosen.labels),
             )
         )
         starting.write(labelled, chosen)
     return 0
+
+
+def names(text: str) -> list[str]:
+    """Those that commas stand between: two or more, no two the same."""
+    found = [name.strip() for name in text.split(",")]
+    if len(found) < 2 or "" in found or len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"two or more different labels are needed, with commas between, not {text!r}")
+    return found
 
 
 def schema(labels: list[str]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 python -m pipelines.finetune --train 'train/*.jsonl' --input 'questions/*.parquet' --output answered --folder tuning
 
 Rows to train on have `messages`, or `prompt` and `completion` (for models that complete prompts). The file that is uploaded
-is written to `tuning`, rows that cannot be trained on to `tuning.failed`; `tuning/summary.json` says how many tokens that is.
+is written to `tuning`, rows that cannot be trained on to `tuning.failed`; `tuning/summary.json` says how much it is.
 With --prepare that is all. Otherwise the job is followed until it has ended, and its model answers the prompt of each row.
 """
 

@@ -8,11 +8,10 @@ import json
 import pickle
 from typing import Any, Literal
 
-import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import QUICK, run
+from conftest import QUICK, fn_api, run
 
 from beam_openai import API, ChatCompletions, ReadTables, WriteTables, column
 from beam_openai.client import Response
@@ -358,6 +357,72 @@ def test_a_json_schema_with_references_free_objects_and_itself_within_is_underst
     assert json.loads(found["free"]) == {"x": [1]} and found["any"] == "5"
 
 
+def test_a_column_of_the_endpoint_s_own_may_be_named_otherwise_where_the_schema_has_its_name():
+    schema = {"type": "object", "properties": {"refusal": {"type": "boolean"}}}
+    with pytest.raises(ValueError, match="output="):
+        made(schema=schema)
+    endpoint = made(schema=schema, output={"refusal": "refused"})
+    assert endpoint.outputs == ["refusal", "finish_reason", "refused", "tool_calls", "usage"]
+    found = read({"content": '{"refusal": true}'}, endpoint)
+    assert found["refusal"] is True and found["refused"] is None
+
+
+@pytest.mark.parametrize(
+    ("number", "read_as"), [("1", 1), ("1.0", 1), ("1e3", 1000), ("1.5", None), ("true", None), ("1e30", None)]
+)
+def test_a_whole_number_may_be_written_with_a_point(number, read_as):
+    endpoint = made(schema={"type": "object", "properties": {"size": {"type": ["integer", "null"]}}})
+    found = read({"content": f'{{"size": {number}}}'}, endpoint)
+    assert (found["size"] == read_as) if read_as else "fit the schema" in found.message
+
+
+def test_a_copy_of_a_transform_keeps_the_types_of_its_schema():
+    endpoint = made(schema=SCHEMA)
+    assert dataclasses.replace(endpoint, temperature=0).fields == endpoint.fields
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A"}}},
+        pa.schema([("a", pa.int64()), ("a", pa.string())]),
+    ],
+    ids=["endless", "twice"],
+)
+def test_a_schema_that_describes_nothing_is_refused(schema):
+    with pytest.raises(ValueError, match="schema must"):
+        made(schema=schema)
+
+
+def test_alternatives_may_be_anything():
+    endpoint = made(schema={"type": "object", "properties": {"a": {"anyOf": [True, {"type": "null"}]}}})
+    assert read({"content": '{"a": [1]}'}, endpoint)["a"] == "[1]"
+
+
+def test_a_reason_that_quotes_the_answer_holds_no_key(emulator, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-4711")
+    said = {"choices": [{"index": 0, "message": {"content": '{"a": "sk-secret-4711"}'}}]}
+    emulator.inject({"status": 200, "body": said}, times=9)
+    endpoint = made(emulator, schema={"type": "object", "properties": {"a": {"enum": ["x", "y"]}}})
+    (failed,) = run([{"prompt": "a"}], endpoint).rows("failed")
+    assert "Invalid enum value" in failed["error"]["message"] and "4711" not in str(failed)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"params": {"n": 2}}, "set the option n"),
+        ({"params": {"response_format": {}}, "schema": SCHEMA}, "leave response_format"),
+        ({"params": {"stamp": object()}}, "cannot be written as JSON"),
+        ({"metadata": {"a": {1: object()}}}, "cannot be written as JSON"),
+    ],
+    ids=str,
+)
+def test_what_can_never_be_sent_or_read_is_refused(options, reason):
+    with pytest.raises(ValueError, match=reason):
+        made(**options)
+
+
 def test_a_transform_with_a_schema_can_be_pickled():
     endpoint = pickle.loads(pickle.dumps(made(schema=SCHEMA)))
     assert endpoint.fields[:4] == list(SCHEMA)
@@ -439,6 +504,12 @@ def test_options_may_be_columns(emulator):
     assert failed["prompt"] == "c" and failed["error"]["kind"] == "rejected" and failed["error"]["status"] == 404
 
 
+def test_a_model_of_a_row_s_own_that_the_key_may_not_use_fails_that_row(emulator):
+    emulator.inject({"status": 403, "body": {"error": {"message": "no access", "code": "model_not_found"}}})
+    outcome = run([{"prompt": "a", "m": MODEL}, {"prompt": "b", "m": MODEL}], made(emulator, model=column("m")))
+    assert [row["error"]["status"] for row in outcome.rows("failed")] == [403] and len(outcome.rows()) == 1
+
+
 def test_an_option_s_column_is_never_mistaken_for_what_is_asked(emulator):
     rows = [{"prompt": "a", "text": "b"}]
     with pytest.raises(Exception, match="rename one of them"):
@@ -480,7 +551,7 @@ def test_a_typed_answer_that_was_cut_fails_with_its_text_and_was_billed_once(emu
 
 def test_what_comes_out_is_in_parquet_with_its_types(emulator, tmp_path):
     pq.write_table(pa.table({"text": ["a", "b"]}), tmp_path / "in.parquet")
-    with beam.Pipeline() as p:
+    with fn_api() as p:
         chat = p | ReadTables(str(tmp_path / "in.parquet")) | made(emulator, prompt="{text}", schema=SCHEMA)
         chat.answered | WriteTables(str(tmp_path / "out"))
     table = pq.read_table(tmp_path / "out")

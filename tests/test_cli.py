@@ -1,20 +1,26 @@
 """The command line, as a user meets it: in a process of its own, against the emulator."""
 
 import contextlib
+import fcntl
 import json
 import os
 import pty
 import re
 import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from beam_openai.cli import progress
+from beam_openai.cli.progress import Progress
+from beam_openai.cli.run import _one_line
 from beam_openai.emulator import Emulator
 from beam_openai.emulator.vectors import embed
 
@@ -109,6 +115,7 @@ def test_a_job_that_stops_is_1_in_one_line_and_leaves_nothing(server, corpus, tm
         (["--attempts", "0"], "Retry.attempts must be at least 1"),
         (["--base-url", "localhost:8080"], "base_url must be"),
         (["--failed", "{out}"], "two folders"),
+        (["--failed", ""], "names no folder"),
         (["--input", "/nowhere/*.parquet"], "/nowhere/*.parquet"),
     ],
 )
@@ -204,6 +211,11 @@ def test_the_help_of_an_endpoint_explains_each_flag():
         assert len(line.group().split()) > 4, line.group()
 
 
+def test_the_version_is_told_also_where_nothing_is_installed():
+    ended = run("--version")
+    assert ended.returncode == 0 and ended.stdout.startswith("beam-openai ")
+
+
 def test_no_command_prints_the_help_and_is_wrong_usage():
     ended = run()
     assert ended.returncode == 2
@@ -247,6 +259,59 @@ def test_progress_is_shown_on_a_terminal_and_ctrl_c_ends_it_with_a_summary(corpu
     assert [name for _, _, names in os.walk(tmp_path) for name in names] == ["corpus.parquet"]
 
 
+def test_a_line_of_progress_is_no_wider_than_the_terminal():
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 20, 0, 0))
+    with os.fdopen(theirs, "w") as stream:
+        assert progress.fitted("x" * 100, stream) == "x" * 19
+        Progress(stream, 0.0).show({"rows_answered": 1e9, "requests": 1e6}, 1.0)
+        text = shown(ours, "rows", 5)
+    os.close(ours)
+    assert len(text.removeprefix("\r\x1b[K")) == 19
+    assert progress.fitted("x" * 100, sys.stdin) == "x" * 100
+
+
+@pytest.mark.parametrize("rows, status", [(["a"], 0), (["a", ""], 3)])
+def test_a_reader_that_goes_away_does_not_change_how_the_run_ended(server, tmp_path, rows, status):
+    pq.write_table(pa.table({"text": rows}), tmp_path / "in.parquet")
+    process = subprocess.Popen(
+        [*CLI, "embeddings", "--input", tmp_path / "in.parquet", "--output", tmp_path / "out", "--base-url",
+         server.base_url, *MODEL], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait(timeout=60) == status
+    assert pq.read_table(tmp_path / "out").num_rows == 1
+
+
+def test_a_stream_that_the_shell_closed_is_no_traceback_and_errors_do_not_go_to_the_output(server):
+    command = f"{' '.join(CLI)} files {{}} --base-url {server.base_url}"
+    ended = subprocess.run(f"{command.format('list')} >&-", shell=True, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    ended = subprocess.run(f"{command.format('get none')} 2>&-", shell=True, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (1, "")
+
+
+def test_a_terminal_that_is_closed_ends_the_run_and_leaves_no_file(corpus, tmp_path):
+    with Emulator(latency=60) as slow:
+        process = subprocess.Popen(
+            [*CLI, "embeddings", "--input", corpus, "--output", tmp_path / "out", "--base-url", slow.base_url, *MODEL],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        until = time.monotonic() + 30
+        while not slow.ledger()["in_flight"] and time.monotonic() < until:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGHUP)
+        assert "stopped by you" in process.communicate(timeout=30)[1].decode()
+    assert process.returncode == 1 and os.listdir(tmp_path / "out") == []
+
+
+def test_one_folder_in_two_spellings_is_one_folder(server, corpus, tmp_path):
+    ended = embeddings(server, corpus, tmp_path / "out", "--failed", tmp_path / "in" / ".." / "out")
+    assert ended.returncode == 2 and "two folders" in ended.stderr
+    ended = embeddings(server, corpus, ".")
+    assert ended.returncode == 2 and "--failed" in ended.stderr
+
+
 def test_ctrl_c_ends_it_also_while_a_request_hangs(corpus, tmp_path):
     with Emulator(stall_seconds=300) as stalled:
         stalled.inject("stall", times=50)
@@ -284,6 +349,20 @@ def test_a_column_that_is_not_there_is_an_error_that_names_those_that_are(server
     assert "no column 'body'; they have: id, text" in ended.stderr
 
 
+@pytest.mark.parametrize(
+    "error, line",
+    [
+        (ValueError("a\n b"), "a b"),
+        (KeyError("no 'x' [while running 'Y/Z']"), "no 'x'"),
+        (ValueError(), "ValueError"),
+        (RuntimeError("Traceback (most recent call last):\n  File\na.b.SomeError: it\nis so"), "it is so"),
+        (OSError("\x1b[2J"), "\N{REPLACEMENT CHARACTER}[2J"),
+    ],
+)
+def test_an_error_is_one_line_in_words(error, line):
+    assert _one_line(error) == line
+
+
 def test_zero_rows_are_answered_by_nothing(server, tmp_path):
     pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "none.parquet")
     ended = embeddings(server, tmp_path / "none.parquet", tmp_path / "out")
@@ -299,6 +378,13 @@ def test_debug_shows_the_traceback(server, corpus, tmp_path):
     )  # fmt: skip
     assert ended.returncode == 1
     assert "Traceback" in ended.stderr
+
+
+def test_an_emulator_whose_port_is_taken_says_so_in_one_line(server):
+    port = server.base_url.split(":")[2].removesuffix("/v1")
+    ended = run("emulator", "--port", port)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"emulator: cannot listen on 127.0.0.1:{port}: Address already in use; --port 0")
 
 
 def test_the_emulator_command_serves_until_ctrl_c_and_closes_with_its_ledger():

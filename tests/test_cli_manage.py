@@ -179,6 +179,11 @@ def test_the_server_s_flags_reach_the_wire(server, monkeypatch):
         (["fine-tunes", "create", "nowhere.jsonl"], "nowhere.jsonl"),
         (["fine-tunes", "create", __file__, "--validation-file", "nowhere.jsonl"], "nowhere.jsonl"),
         (["fine-tunes", "create", "file-1", "--n-epochs", "x"], "not a whole number"),
+        (["fine-tunes", "create", ""], "empty"),
+        (["fine-tunes", "create", __file__, "--params", '{"training_file": "file-1"}'], "training_file"),
+        (["fine-tunes", "create", __file__, "--params", '{"on_progress": 1}'], "on_progress"),
+        (["batches", "create", __file__, "--endpoint", "/v1/x", "--params", '{"input_file": "a"}'], "input_file"),
+        (["models", "list", "--base-url", ""], "base_url must be"),
         (["fine-tuning", "create", "file-1"], "--model"),
         (["batches", "create", "file-1", "--endpoint", "/v1/x", "--params", '{"endpoint": "y"}'], "endpoint"),
         (["batches", "create", "file-1", "--endpoint", "/v1/x", "--metadata", "{"], "not JSON"),
@@ -202,14 +207,26 @@ def test_what_the_server_refuses_is_1_in_one_line_that_says_what_to_do(server, p
     assert "no answer from 127.0.0.1:1" in told(
         server, "models", "list", "--base-url", "http://127.0.0.1:1", "--attempts", "1"
     )
+    server.inject({"status": 302, "headers": {"location": "http://127.0.0.1:1/"}, "body": ""})
+    assert told(server, "models", "list").endswith("Check base_url")
+    server.inject({"status": 200, "body": "<html>Sign in</html>"})
+    assert told(server, "models", "list", "--attempts", "1").endswith("no JSON object. Check base_url")
+    server.inject({"status": 400, "body": {"error": {"message": "bad\x1b[2J"}}})
+    assert told(server, "models", "list").count("400 bad\N{REPLACEMENT CHARACTER}[2J")
     assert "NOT_SET" in told(server, "models", "list", "--key", "NOT_SET")
 
 
 def test_a_file_that_cannot_be_written_is_1_and_nothing_is_left(server, path, tmp_path):
     [file] = said(server, "files", "upload", path, "--purpose", "fine-tune")
-    assert "nowhere" in told(server, "files", "content", file["id"], "--to", tmp_path / "nowhere" / "x")
+    line = told(server, "files", "content", file["id"], "--to", tmp_path / "nowhere" / "x")
+    assert line.endswith(f"'{tmp_path}/nowhere/x'")
     assert "Is a directory" in told(server, "files", "content", file["id"], "--to", tmp_path)
     assert os.listdir(tmp_path) == ["train.jsonl"]
+
+
+def test_a_file_goes_to_what_is_behind_a_pipe(server, path):
+    [file] = said(server, "files", "upload", path, "--purpose", "fine-tune")
+    assert run(server, "files", "content", file["id"], "--to", "/dev/stdout").stdout == TRAINING
 
 
 def test_a_job_that_cannot_begin_leaves_word_of_the_file_that_was_uploaded(server, path):

@@ -81,6 +81,7 @@ def test_the_base_defaults_to_the_environment_and_then_to_openai(monkeypatch):
 @pytest.mark.parametrize(
     "base_url",
     [
+        "",
         "ftp://example.com",
         "example.com/v1",
         "http://",
@@ -91,7 +92,8 @@ def test_the_base_defaults_to_the_environment_and_then_to_openai(monkeypatch):
         "x",
     ],
 )
-def test_what_is_no_address_is_refused_with_the_value(base_url):
+def test_what_is_no_address_is_refused_with_the_value(base_url, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1")
     with pytest.raises(ValueError, match="base_url") as caught:
         API(base_url=base_url)
     assert repr(base_url) in str(caught.value)

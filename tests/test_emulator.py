@@ -567,6 +567,20 @@ def test_injections_wait_for_their_path_and_can_be_cleared(server):
         server.inject("no_such_fault")
 
 
+@pytest.mark.parametrize("options", [{"port": 99999}, {"port": -1}, {"max_inputs": 0}, {"max_body_bytes": -5}], ids=str)
+def test_options_that_can_never_work_are_refused_with_the_value(options):
+    [(name, value)] = options.items()
+    with pytest.raises(ValueError, match=f"{name} .*{value}"):
+        Options(**options)
+
+
+def test_json_that_is_nested_too_deeply_is_refused_and_remembered(server):
+    body = b'{"input": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    response = requests.post(f"{server.base_url}/embeddings", data=body, headers={"content-type": "application/json"})
+    assert response.status_code == 400 and "parse the JSON" in response.json()["error"]["message"]
+    assert server.requests()[-1]["size"] == len(body)
+
+
 # Ledger
 
 
@@ -589,7 +603,10 @@ def test_the_ledger_knows_how_often_each_input_was_billed(server):
     [
         ("completions", {"model": "davinci-002", "prompt": ["a", "b"], "max_tokens": 500, "stop": " ", "n": 2}),
         ("completions", {"model": "davinci-002", "prompt": "a", "max_tokens": 500}),
-        ("chat/completions", {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "a"}], "max_tokens": 5000, "n": 2}),
+        (
+            "chat/completions",
+            {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "a"}], "max_tokens": 5000, "n": 2},
+        ),
         ("responses", {"model": "gpt-4o-mini", "input": "hello", "max_output_tokens": 5000}),
         ("edits", {"model": "text-davinci-edit-001", "input": "a text", "instruction": "mend"}),
     ],

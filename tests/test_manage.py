@@ -137,7 +137,7 @@ def test_a_refusal_is_an_error_of_its_class_with_the_server_s_words(api, put):
         files.upload(api, put(b"x"), "no-such-purpose")
 
 
-@pytest.mark.parametrize("id", ["", "..", "."])
+@pytest.mark.parametrize("id", ["", "..", ".", "\udcff"])
 def test_an_id_that_would_reach_another_path_is_refused(emulator, api, id):
     for function in (files.get, files.delete, models.delete, batches.cancel, fine_tunes.get, uploads.get):
         with pytest.raises(ValueError, match="not an id"):

@@ -156,6 +156,7 @@ LOST = [
     b"",
     b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{",
     b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
     b'HTTP/1.1 200 OK\r\nContent-Length: 37\r\n\r\n{"error":{"message":"","code":"x_y"}} ',
 ]
 
@@ -318,6 +319,14 @@ def test_an_upload_in_parts_makes_one_file_whatever_is_lost(path, shows, fates):
         upload = uploads.create(server, path, "batch", concurrency=1)
         assert upload["status"] == "completed"
         assert [upload["file"]["id"]] == [file["id"] for file in office.made("/files")]
+
+
+def test_an_upload_whose_id_is_not_told_is_begun_again(path):
+    nameless = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+    with Office(nameless, nameless) as office, office.server() as server:
+        assert uploads.create(server, path, "batch")["status"] == "completed"
+    with Office(*[nameless] * 4) as office, office.server() as server, pytest.raises(errors.BadAnswerError, match="id"):
+        uploads.create(server, path, "batch")
 
 
 # Listings and downloads that misbehave

@@ -86,6 +86,12 @@ def test_classify_rows(start):
     assert (schema.field("confidence").type, schema.field("reason").type) == (pa.float64(), pa.string())
 
 
+@pytest.mark.parametrize("labels", ["good", ",", "good,bad,good", "good,,bad"])
+def test_labels_that_are_none_are_wrong_usage(start, labels):
+    with pytest.raises(SystemExit, match="2"):
+        start(classify_rows, pa.table({"text": ["a"]}), "--labels", labels)
+
+
 def test_generate_images(start):
     rows = pa.table({"id": ["one", "two", "none"], "animal": ["cat", "dog", None]})
     folder = start(generate_images, rows, "--prompt", "A {animal}", "--name", "id")

@@ -385,7 +385,7 @@ def test_the_emulator_s_own_failure_is_retried_until_the_row_fails(emulator):
     assert failed["prompt"] == "FAIL-200" and failed["error"]["code"] == "server_error" and len(outcome.rows()) == 1
 
 
-@pytest.mark.parametrize("error", [None, {"code": "bio_policy", "message": "x" * 70_000}], ids=["without", "large"])
+@pytest.mark.parametrize("error", [None, {"code": "bio_policy", "message": "x" * 1_100_000}], ids=["without", "large"])
 def test_one_that_failed_and_cannot_be_told_why_is_a_bad_answer(emulator, error):
     emulator.inject({"status": 200, "body": body(status="failed", error=error)}, times=9)
     (failed,) = run([{"prompt": "a"}], made(emulator)).rows("failed")

@@ -304,6 +304,24 @@ def test_limits_are_by_the_model_that_is_trained(model, tokens):
 
 
 @pytest.mark.parametrize(
+    "model, form, takes",
+    [
+        ("gpt-4o-mini-2024-07-18", "completion", False),
+        ("ft:gpt-3.5-turbo-0125:org::id", "completion", False),
+        ("gpt-4o", "chat", True),
+        ("gpt-4o", "preference", True),
+        ("davinci-002", "chat", False),
+        ("davinci-002", "completion", True),
+        ("curie:ft-org-2022-01-01", "preference", False),
+        ("mine", "completion", True),
+        ("mine", "chat", True),
+    ],
+)
+def test_a_form_that_the_model_is_not_trained_on_is_known(model, form, takes):
+    assert limits.takes(model, form) == takes
+
+
+@pytest.mark.parametrize(
     "model, examples, epochs",
     [
         (MODEL, 10, 10),
@@ -450,6 +468,12 @@ def test_too_few_examples_fail_the_job_and_leave_no_file(tmp_path, good):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_form_that_no_job_for_the_model_takes_is_warned_of(tmp_path):
+    rows = [{"prompt": f"{n} ->", "completion": f" {n}\n"} for n in range(12)]
+    result = Result(rows, directory=str(tmp_path), model="gpt-4o-mini")
+    assert result.summary["warnings"][0] == "form: a job for gpt-4o-mini does not take examples of completion"
+
+
 def test_fewer_may_be_enough(tmp_path):
     assert len(Result(chats(2), directory=str(tmp_path), min_examples=0).lines) == 2
     assert Result([{"messages": []}], directory=str(tmp_path / "none"), min_examples=0).summary["files"] == []
@@ -530,6 +554,8 @@ def test_prices_may_be_ones_own(tmp_path):
         ({"epochs": 1.5}, "epochs"),
         ({"file_bytes": 0}, "file_bytes"),
         ({"min_examples": -1}, "min_examples"),
+        ({"prices": {"m": 5}}, "prices"),
+        ({"prices": None}, "prices"),
     ],
 )
 def test_options_that_can_never_work_are_refused(options, message):

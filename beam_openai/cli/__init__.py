@@ -6,6 +6,7 @@ Neither `--help` nor anything that needs no pipeline imports Beam, which takes s
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -56,6 +57,7 @@ exit status: 0 all rows answered, 3 some rows failed, 1 the job stopped, 2 wrong
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
+    _open_streams()
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     parser, commands = _parser()
     command = next((argument for argument in arguments if not argument.startswith("-")), None)
@@ -81,6 +83,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+
+
+def _open_streams() -> None:
+    """Where a shell closed one (`>&-`) there is none, and what is meant for errors would go to the output."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - open until the end
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
 
 
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
@@ -115,5 +123,9 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         from importlib import metadata
 
-        print(f"beam-openai {metadata.version('beam-openai')}")
+        try:
+            version = metadata.version("beam-openai")
+        except metadata.PackageNotFoundError:
+            version = "from a folder that is not installed"
+        print(f"beam-openai {version}")
         parser.exit()

@@ -136,7 +136,6 @@ class _Value:
         except ValueError:
             raise argparse.ArgumentTypeError(f"not {_KINDS[self._reads]}: {text!r}") from None
 
-
     def _checked(self, value: Any) -> Any:
         if Any not in self._json_kinds:
             try:

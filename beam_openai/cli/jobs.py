@@ -164,11 +164,18 @@ class _BatchOptions:
     params: dict[str, Any] | None = None
 
 
+_NAMED_OTHERWISE = {"api", "training_file", "input_file", "input_file_id", "on_progress"}
+
+
 def _options(given: argparse.Namespace) -> dict[str, Any]:
     options = flags.chosen(given, given.option_fields)
     params = options.pop("params", {})
     if twice := sorted(options.keys() & params.keys()):
         raise ValueError(f"--params holds what has a flag of its own that is given too: {', '.join(twice)}")
+    if others := sorted(_NAMED_OTHERWISE & params.keys()):
+        raise ValueError(
+            f"--params cannot hold {', '.join(others)}: the file is named by FILE, the server by its flags"
+        )
     return {**options, **params}
 
 

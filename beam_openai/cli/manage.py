@@ -7,7 +7,7 @@ import sys
 import traceback
 
 from beam_openai import errors
-from beam_openai.cli import flags, jobs, storage, verbs
+from beam_openai.cli import flags, jobs, showing, storage, verbs
 from beam_openai.client import API
 from beam_openai.manage import Server
 from beam_openai.retry import Retry
@@ -49,14 +49,15 @@ def run(parser: argparse.ArgumentParser, family: str, arguments: list[str]) -> i
     except (errors.APIError, ValueError, OSError) as error:
         if given.debug:
             traceback.print_exception(type(error), error, error.__traceback__)
-        print(f"{given.program}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{given.program}: {showing.printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1
 
 
 def _server(given: argparse.Namespace) -> Server:
     def waiting(error: errors.APIError, seconds: float) -> None:
         if seconds >= 1 and sys.stderr.isatty():
-            print(f"\r\x1b[K{given.program}: {error}; again in {seconds:.0f} s", file=sys.stderr)
+            said = showing.printable(f"{given.program}: {error}; again in {seconds:.0f} s")
+            print(f"\r\x1b[K{said}", file=sys.stderr)
 
     api = API(**flags.chosen(given, given.api_fields))
     return Server(api, Retry(**flags.chosen(given, given.retry_fields)), on_wait=waiting)

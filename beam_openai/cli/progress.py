@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from collections.abc import Mapping
 from typing import TextIO
@@ -29,7 +31,7 @@ class Progress:
             return
         done = counts.get("rows_answered", 0) + counts.get("rows_failed", 0)
         line = progress_line(counts, self.rows_known, now - self._began, self._smoothed(done, now))
-        self._stream.write(f"\r\x1b[K{line}")
+        self._stream.write(f"\r\x1b[K{fitted(line, self._stream)}")
         self._stream.flush()
         self._shown = True
 
@@ -47,6 +49,14 @@ class Progress:
             self._rate += weight * ((done - before) / (now - then) - self._rate)
             self._last = (now, done)
         return self._rate
+
+
+def fitted(line: str, stream: TextIO) -> str:
+    """So much of a line as the terminal has room for: a longer one would break, and not be drawn over."""
+    columns = 0
+    with contextlib.suppress(OSError, ValueError):
+        columns = os.get_terminal_size(stream.fileno()).columns
+    return line[: columns - 1] if columns else line
 
 
 def progress_line(counts: Mapping[str, float], known: int | None, seconds: float, rate: float) -> str:

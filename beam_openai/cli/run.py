@@ -18,9 +18,10 @@ import traceback
 import uuid
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, TextIO
 
 from beam_openai.cli import ENDPOINTS, flags, progress
+from beam_openai.cli.showing import printable
 from beam_openai.client import API
 from beam_openai.quota import Quota
 from beam_openai.retry import Retry
@@ -89,9 +90,11 @@ def _add_flags(parser: argparse.ArgumentParser, kind: Any) -> _Flags:
         help="Parquet, JSON Lines or CSV files, or a folder of them; compressed ones too; on any Beam filesystem"
         + ("; or a folder or glob of files, each a row with path, name and its bytes" if kind.takes_files else ""),
     )
-    data.add_argument("--output", required=True, metavar="DIR", help="a folder for the answered rows, as Parquet")
     data.add_argument(
-        "--failed", metavar="DIR", help="a folder for the failed rows (default: the output's with .failed)"
+        "--output", required=True, metavar="DIR", type=_named, help="a folder for the answered rows, as Parquet"
+    )
+    data.add_argument(
+        "--failed", metavar="DIR", type=_named, help="a folder for the failed rows (default: the output's with .failed)"
     )
     data.add_argument(
         "--format", choices=("parquet", "jsonl", "csv"), help="the input's format, if its names do not tell"
@@ -99,7 +102,7 @@ def _add_flags(parser: argparse.ArgumentParser, kind: Any) -> _Flags:
     data.add_argument("--overwrite", action="store_true", help="replace what earlier runs left in these folders")
     data.add_argument("--column", metavar="NAME", help="the column to read (default: the endpoint's own)")
     if kind.gives_files:
-        data.add_argument("--files-dir", metavar="DIR", help="a folder for what is answered as files, too")
+        data.add_argument("--files-dir", metavar="DIR", type=_named, help="a folder for what is answered as files, too")
         data.add_argument(
             "--files-name", metavar="NAME", default="name", help="the column to name those after (default: name)"
         )
@@ -118,6 +121,12 @@ def _add_flags(parser: argparse.ArgumentParser, kind: Any) -> _Flags:
     other.add_argument("--debug", action="store_true", help="show Beam's messages, and tracebacks")
     other.add_argument("-h", "--help", action="help", help="show this and exit")
     return _Flags(options, server, retry, quota)
+
+
+def _named(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty, and names no folder")
+    return text
 
 
 def _make(kind: Any, chosen: argparse.Namespace, fields: _Flags) -> Any:
@@ -166,7 +175,7 @@ class _Job:
         from beam_openai.parquet import WriteTables
 
         self._chosen = chosen
-        self._failed = chosen.failed or f"{chosen.output.rstrip('/')}.failed"
+        self._failed = chosen.failed or _beside(chosen.output)
         self._remote = options.view_as(StandardOptions).runner is not None
         self._namespace = type(endpoint).__name__
         self._result: Any = None
@@ -194,7 +203,9 @@ class _Job:
 
     def run(self, program: str) -> int:
         """Runs the pipeline in a thread, so that Ctrl-C is heard at once."""
-        signal.signal(signal.SIGTERM, _interrupt)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:  # not under nohup
+                signal.signal(number, _interrupt)
         line = progress.Progress(sys.stderr, self._began)
         threading.Thread(target=self._execute, name="pipeline", daemon=True).start()
         threading.Thread(target=self._count_input, args=(line,), daemon=True).start()
@@ -207,16 +218,26 @@ class _Job:
         if self._error:
             self._clean_up()
             status = _fail(program, self._error, self._chosen.debug, status=1)
-            self._print_summary(f"stopped; {self._what_is_there()}", stream=sys.stderr)
+            self._print_summary(self._final_counts(), f"stopped; {self._what_is_there()}", sys.stderr)
             return status
-        failed = self._print_summary(f"answered rows: {self._chosen.output}")
+        counts = self._final_counts()
+        failed = bool(counts.get("rows_failed", 0) if counts else _has_parts(self._failed))
+        try:
+            self._report(counts, failed)
+            sys.stdout.flush()
+        except OSError:
+            # Nobody reads it, as behind `| head`; the rows are written all the same.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 3 if failed else 0
+
+    def _report(self, counts: Mapping[str, float], failed: bool) -> None:
+        self._print_summary(counts, f"answered rows: {self._chosen.output}", sys.stdout)
         if self._files:
             print(f"files:         {self._files}")
         if failed:
             print(f"failed rows:   {self._failed}")
             for reason in _reasons(self._failed):
                 print(f"  {reason}")
-        return 3 if failed else 0
 
     def _execute(self) -> None:
         try:
@@ -249,33 +270,36 @@ class _Job:
         """Ends within seconds, whatever the pipeline is doing."""
         from beam_openai import errors, service
 
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        line.clear()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            line.clear()
         counts = collections.Counter(self._counts())
         service.stop_all(errors.APIError("interrupted"))
         if self._remote and self._result is not None:
             threading.Thread(target=self._result.cancel, daemon=True).start()
         self._finished.wait(_PATIENCE_SECONDS)
         self._clean_up()
-        print(progress.summary(counts, progress.now() - self._began), file=sys.stderr)
-        print(f"stopped by you; {self._what_is_there()}", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print(progress.summary(counts, progress.now() - self._began), file=sys.stderr)
+            print(f"stopped by you; {self._what_is_there()}", file=sys.stderr)
+            sys.stderr.flush()
         if self._finished.is_set():
             return 1
-        sys.stderr.flush()
         os._exit(1)
 
-    def _print_summary(self, last_line: str, stream: Any = None) -> bool:
-        """Whether rows failed."""
-        counts: Mapping[str, float] = self._counts()
+    def _final_counts(self) -> Mapping[str, float]:
         if self._result is not None and not self._error:
-            counts = _metrics(self._result, self._namespace)
+            return _metrics(self._result, self._namespace)
+        return self._counts()
+
+    def _print_summary(self, counts: Mapping[str, float], last_line: str, stream: TextIO) -> None:
         seconds = progress.now() - self._began
         if counts or not self._remote:
-            print(progress.summary(counts, seconds), file=stream or sys.stdout)
+            print(progress.summary(counts, seconds), file=stream)
         else:
-            print(f"done in {seconds:,.1f} s; this runner gives no counts", file=stream or sys.stdout)
-        print(last_line, file=stream or sys.stdout)
-        return bool(counts.get("rows_failed", 0) if counts else _has_parts(self._failed))
+            print(f"done in {seconds:,.1f} s; this runner gives no counts", file=stream)
+        print(last_line, file=stream)
 
     def _what_is_there(self) -> str:
         """A run may end while its parts are being renamed, and the folders may hold earlier parts."""
@@ -295,13 +319,27 @@ class _Job:
                 continue
 
 
+def _beside(output: str) -> str:
+    """Where failed rows go, if nothing is said."""
+    folder = output.rstrip("/")
+    if os.path.basename(folder) in ("", ".", ".."):
+        raise ValueError(
+            f"--output {output!r} has no name that failed rows could be put beside: say where with --failed"
+        )
+    return f"{folder}.failed"
+
+
 def _check_apart(folders: Sequence[str], inputs: Sequence[str]) -> None:
     """Refuses to write two things into one folder, or files beside those they are made of."""
-    names = [folder.rstrip("/") for folder in folders]
+    names = [_normal(folder) for folder in folders]
     if names[0] == names[1]:
         raise ValueError("--failed and --output must be two folders")
-    if names[2:] and names[2] in (*names[:2], *(pattern.rstrip("/") for pattern in inputs)):
+    if names[2:] and names[2] in (*names[:2], *map(_normal, inputs)):
         raise ValueError("--files-dir must be a folder of its own, neither --input, --output nor --failed")
+
+
+def _normal(folder: str) -> str:
+    return folder.rstrip("/") if "://" in folder else os.path.realpath(folder)
 
 
 def _in_process() -> Any:
@@ -336,12 +374,13 @@ def _fail(program: str, error: BaseException, debug: bool, status: int) -> int:
 
 def _one_line(error: BaseException) -> str:
     """What went wrong, without the traceback that a runner puts into its message."""
-    text = str(error) or type(error).__name__
+    # Of a KeyError `str` is Python's spelling of its message.
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error) or type(error).__name__
     last = list(re.finditer(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Exit)): ", text, re.MULTILINE))
     if "Traceback (most recent call last)" in text and last:
         text = text[last[-1].end() :]
     text = re.sub(r"\s*\[while running '[^']*'\]", "", text)
-    return " ".join(text.split())
+    return printable(" ".join(text.split()))
 
 
 def _has_parts(directory: str) -> bool:
@@ -364,7 +403,7 @@ def _reasons(directory: str, most: int = 5) -> list[str]:
                 counts.update((error["kind"], _shortened(error["message"])) for error in errors)
     except OSError:
         return []
-    return [f"{count:,} {kind}: {message}" for (kind, message), count in counts.most_common(most)]
+    return [printable(f"{count:,} {kind}: {message}") for (kind, message), count in counts.most_common(most)]
 
 
 def _shortened(message: str, most: int = 150) -> str:

@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
+from beam_openai.cli.progress import fitted
+
 Object = dict[str, Any]
 
 
@@ -45,7 +47,7 @@ def show_one(one: Object, as_json: bool) -> None:
         return
     width = max(map(len, one), default=0)
     for name, value in one.items():
-        print(f"{_printable(name).ljust(width)}  {_cell(name, value)}")
+        print(f"{printable(name).ljust(width)}  {_cell(name, value)}")
 
 
 def _cell(name: str, value: Any) -> str:
@@ -60,7 +62,7 @@ def _cell(name: str, value: Any) -> str:
     if name == "request_counts" and isinstance(value, dict):
         failed = f", {value['failed']} failed" if value.get("failed") else ""
         return f"{value.get('completed', 0)} of {value.get('total', 0)}{failed}"
-    return _printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 def _moment(seconds: float) -> str:
@@ -71,7 +73,7 @@ def _moment(seconds: float) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S}Z"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """On one line, and without what a terminal would obey: a file's name is of somebody else's choice."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
@@ -101,5 +103,6 @@ class Transfer:
         self._shown = now
         of = f" of {size / 1e6:,.1f}" if size else ""
         rate = sent / 1e6 / (now - self._began)
-        self._stream.write(f"\r\x1b[K{_printable(self._name)}: {sent / 1e6:,.1f}{of} MB, {rate:,.1f} MB/s")
+        line = f"{printable(self._name)}: {sent / 1e6:,.1f}{of} MB, {rate:,.1f} MB/s"
+        self._stream.write(f"\r\x1b[K{fitted(line, self._stream)}")
         self._stream.flush()

@@ -89,4 +89,6 @@ def local_file(text: str) -> str:
 
 def file(text: str) -> str:
     """A file's id, or the path of one that is there."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty, neither a file's id nor a path")
     return local_file(text) if files.is_local(text) else text

@@ -49,7 +49,8 @@ class API:
     timeout: float = 600.0
 
     def __post_init__(self) -> None:
-        url = self.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI
+        # Not where it is empty: the key would go to OpenAI because a script's variable was not set.
+        url = (os.environ.get("OPENAI_BASE_URL") or OPENAI) if self.base_url is None else self.base_url
         object.__setattr__(self, "base_url", _checked_url(url))
         object.__setattr__(self, "organization", self.organization or os.environ.get("OPENAI_ORG_ID"))
         object.__setattr__(self, "project", self.project or os.environ.get("OPENAI_PROJECT_ID"))

@@ -66,6 +66,10 @@ def segment(text: str) -> str:
     Raises:
       ValueError: an id that would lead to another path.
     """
-    if text in ("", ".", ".."):
+    try:
+        quoted = urllib.parse.quote(text, safe="!$&'()*+,;=:@")
+    except UnicodeEncodeError:
+        quoted = ""
+    if quoted in ("", ".", ".."):
         raise ValueError(f"not an id: {text!r}")
-    return urllib.parse.quote(text, safe="!$&'()*+,;=:@")
+    return quoted

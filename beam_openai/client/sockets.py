@@ -85,7 +85,10 @@ class Connection:
         super().request(*args, **kwargs)  # type: ignore[misc]
 
     def wait_at_most(self, seconds: float) -> None:
-        if self._socket is not None:
+        if self._socket is None:
+            return
+        # Each setting is a system call, for which the lock of all threads is given up: a hundredth more or less will do.
+        if abs((self._socket.gettimeout() or 0.0) - seconds) > seconds / 100:
             with contextlib.suppress(OSError):  # closed meanwhile: who reads it is told
                 self._socket.settimeout(seconds)
 

@@ -56,7 +56,7 @@ class Call:
             )
         try:
             fields = msgspec.json.decode(self.body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise Refusal(400, _NOT_JSON) from None
         if not isinstance(fields, dict):
             raise Refusal(400, _NOT_JSON)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
 import signal
@@ -38,7 +39,14 @@ async def _serve(options: Options, until_stdin_closes: bool) -> None:
     runner = web.ServerRunner(_HTTP(server), shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, options.host, options.port, backlog=1024)
-    await site.start()
+    try:
+        await site.start()
+    except OSError as error:
+        await runner.cleanup()
+        number = error.errno or 0
+        why = os.strerror(number) if number > 0 else error.strerror
+        hint = "; --port 0 takes a free one" if number == errno.EADDRINUSE else ""
+        raise OSError(f"cannot listen on {options.host}:{options.port}: {why}{hint}") from error
     port = runner.addresses[0][1]
     print(f"{LISTENING}http://{options.host}:{port}/v1", flush=True)
     gc.freeze()

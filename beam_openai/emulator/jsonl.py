@@ -30,7 +30,7 @@ def check_lines(pieces: Iterable[bytes], purpose: str) -> None:
     for number, line in enumerate(lines(pieces), 1):
         try:
             record = decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             record = None
         if not isinstance(record, dict):
             start = line[: 4 * _HINT].decode("utf-8", "replace")[:_HINT]

@@ -44,7 +44,7 @@ class Seen:
         if self.size > _ABBREVIATED:
             body = {"abbreviated": body}
         else:
-            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 body = msgspec.json.decode(self.body)
         names = ("method", "path", "headers", "size", "at", "status", "fault")
         return {**{name: getattr(self, name) for name in names}, "body": body}

@@ -44,9 +44,7 @@ class Options:
     stall_seconds: float = _flag(30.0, "how long the fault `stall` holds an answer", type=float)
     drip_seconds: float = _flag(2.0, "how long the fault `slow_body` takes for a body", type=float)
     seed: int = _flag(0, "of faults, slow answers and request ids", type=int)
-    models: str = _flag(
-        "", "more models, as NAME:DIMENSIONS,... for embeddings and NAME:KIND+KIND,... for other work"
-    )
+    models: str = _flag("", "more models, as NAME:DIMENSIONS,... for embeddings and NAME:KIND+KIND,... for other work")
     max_inputs: int = _flag(2048, "inputs in one request for embeddings or moderations", type=int)
     max_tokens_per_input: int = _flag(8192, "tokens of one input", type=int)
     max_tokens_per_request: int = _flag(300_000, "tokens of all inputs of a request", type=int)
@@ -86,6 +84,11 @@ class Options:
         for name in ("latency", "stall_seconds", "drip_seconds", "keep_requests", "drop_stream_after"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative: {getattr(self, name)}")
+        for name in ("max_inputs", "max_tokens_per_input", "max_tokens_per_request", "max_body_bytes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"port must be from 0 to 65535, not {self.port}")
         if not 0 <= self.slow_share <= 1:
             raise ValueError(f"slow_share must be from 0 to 1, not {self.slow_share}")
         parse(self.faults)

@@ -111,7 +111,7 @@ class ChatCompletions(Endpoint):
         self._shape = Schema(self.schema) if self.schema is not None else None
         if self._shape is not None:
             self.schema = self._shape
-            if self.response_format is not None or self.n is not None:
+            if self.response_format is not None or self.n is not None or "response_format" in self.params:
                 raise ValueError("schema asks for one answer in its own form: leave response_format and n unset")
         self._prompt = texts.Template(self.prompt)
         self._system = texts.Template(self.system, "system") if self.system is not None else None
@@ -257,19 +257,22 @@ def _read(choice: _Choice) -> dict[str, Any]:
     calls = message.tool_calls or (
         [{"type": "function", "function": message.function_call}] if message.function_call else []
     )
+    if not isinstance(calls, list):
+        raise BadAnswerError("/chat/completions: the tool calls of the answer are no list")
     logprobs = choice.logprobs.get("content") if isinstance(choice.logprobs, dict) else None
     return {
         "completion": content,
         "finish_reason": choice.finish_reason if isinstance(choice.finish_reason, str) else None,
         "refusal": message.refusal,
-        "tool_calls": [_call(call) for call in calls or ()] or None,
+        "tool_calls": [_call(call) for call in calls] or None,
         "logprobs": [_likely(token) for token in logprobs] if isinstance(logprobs, list) else None,
     }
 
 
 def _call(call: Any) -> dict[str, str | None]:
     call = call if isinstance(call, dict) else {}
-    called = call.get("function") or call.get("custom") or {}
+    called = call.get("function") or call.get("custom")
+    called = called if isinstance(called, dict) else {}
     arguments = called.get("arguments", called.get("input"))
     return answers.tool_call(call.get("id"), call.get("type"), called.get("name"), arguments)
 
@@ -284,9 +287,10 @@ def _likely(token: Any) -> dict[str, Any]:
 def _one(token: Any) -> dict[str, Any]:
     """A token and its logprob, whatever stands where they should."""
     said = token if isinstance(token, dict) else {}
-    text, number = said.get("token"), said.get("logprob")
-    is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
-    return {"token": text if isinstance(text, str) else None, "logprob": float(number) if is_number else None}
+    text, logprob = said.get("token"), None
+    if isinstance(number := said.get("logprob"), int | float) and not isinstance(number, bool):
+        logprob = float(number)
+    return {"token": text if isinstance(text, str) else None, "logprob": logprob}
 
 
 # What is asked.

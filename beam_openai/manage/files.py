@@ -90,15 +90,19 @@ def content(
     with connected(api) as server:
         if not isinstance(to, (str, os.PathLike)):
             return _download(server, file_id, to, on_progress)
-        path = os.path.realpath(to)
-        if os.path.exists(path) and not os.path.isfile(path):
-            with open(path, "wb") as file:
+        if os.path.exists(to) and not os.path.isfile(to):
+            with open(to, "wb") as file:
                 return _download(server, file_id, file, on_progress)
+        path = os.path.realpath(to)
         temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{uuid.uuid4().hex[:8]}")
         try:
             with open(temporary, "xb") as file:
                 size = _download(server, file_id, file, on_progress)
             os.replace(temporary, path)
+        except OSError as error:
+            if error.filename == temporary:
+                error.filename = path
+            raise
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)

@@ -42,7 +42,7 @@ def _pages(server: Server, path: str, query: Mapping[str, str], paged: bool = Tr
         page = server.get(path, query)
         objects = page.get("data")
         if not isinstance(objects, list) or not all(isinstance(one, dict) for one in objects):
-            raise errors.BadAnswerError(f"GET {path}: the answer is no list of objects")
+            raise errors.BadAnswerError(f"GET {path}: the answer is no list of objects. Check base_url")
         new = [*_unseen(objects, seen)]
         yield new
         # Older servers do not say whether there is more, and give all at once: asked for more, the same again.

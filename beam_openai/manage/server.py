@@ -104,6 +104,10 @@ class Server:
     def ask(self, request: Request) -> Object:
         return self.repeat(lambda: self._once(request))
 
+    def begin(self, request: Request) -> Object:
+        """Makes an object that costs nothing and is forgotten where nothing follows: twice does no harm."""
+        return self.repeat(lambda: self._made(request))
+
     def delete(self, path: str, id: str) -> Object:
         """Deletes. Where the answer to one attempt was lost, a 404 to the next says that it is done."""
         request, unsure = Request(path, method="DELETE"), False
@@ -151,7 +155,7 @@ class Server:
         while True:
             number += 1
             try:
-                return self._remembered(self._once(request))
+                return self._remembered(self._made(request))
             except errors.APIError as error:
                 wait, failed = self._wait(error, number, time.monotonic() - began), error
                 unsure = unsure or _may_be_done(error)
@@ -178,6 +182,12 @@ class Server:
 
     # One attempt
 
+    def _made(self, request: Request) -> Object:
+        made = self._once(request)
+        if not made.get("id"):
+            raise errors.BadAnswerError(f"{request.method} {request.path}: the answer is no object with an id")
+        return made
+
     def _once(self, request: Request) -> Object:
         with self.stream(request) as stream:
             body = b"".join(bounded(stream.pieces, _LARGEST_BYTES))
@@ -191,7 +201,7 @@ class Server:
             return said
         if errors.is_error(body):
             raise self._client.error_in(Response(stream.status, stream.headers, body, 0.0), request)
-        raise errors.BadAnswerError(f"{request.method} {request.path}: the answer is no JSON object")
+        raise errors.BadAnswerError(f"{request.method} {request.path}: the answer is no JSON object. Check base_url")
 
     @contextlib.contextmanager
     def stream(self, request: Request) -> Iterator[Stream]:
@@ -200,12 +210,16 @@ class Server:
             with self._client.stream(request) as stream:
                 self.ahead = _ahead(stream.headers.get("date"), self.ahead)
                 yield stream
+        except errors.APIConnectionError as error:
+            if not error.reached:
+                error.args = (f"{error}. Check base_url, and that the server runs",)
+            raise
         except errors.NotFoundError as error:
-            if error.status == 404:
-                # In place of the advice for endpoints, which is about their model.
-                asked = f" (request {error.request_id})" if error.request_id else ""
-                where = f"{request.method} {request.path}"
-                error.args = (f"{where}: 404 {error.detail or 'no message'}{asked}. Check the id, and base_url",)
+            # In place of the advice for endpoints, which is about their model.
+            asked = f" (request {error.request_id})" if error.request_id else ""
+            check = "Check the id, and base_url" if error.status == 404 else "Check base_url"
+            where = f"{request.method} {request.path}: {error.status}"
+            error.args = (f"{where} {error.detail or 'no message'}{asked}. {check}",)
             raise
 
     def _wait(self, error: errors.APIError, attempt: int, elapsed: float) -> float | None:

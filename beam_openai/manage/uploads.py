@@ -64,7 +64,7 @@ def create(
         asked["expires_after"] = {"anchor": "created_at", "seconds": expires_after}
     with connected(api) as server:
         # Twice does no harm: an upload without parts costs nothing, is no file, and ends after an hour.
-        upload = server.ask(Request("/uploads", asked))
+        upload = server.begin(Request("/uploads", asked))
         where = _path(str(upload["id"]))
         try:
             total = transfer.Total(size, on_progress or (lambda sent, size: None))
@@ -127,7 +127,7 @@ def _send(server: Server, where: str, sources: Sequence[transfer.Watched], concu
 def _send_part(server: Server, where: str, source: transfer.Watched) -> str:
     # Twice does no harm: a part counts only if its id is among those that complete the upload.
     form = Form(files=[File("data", os.path.basename(source.path), "application/octet-stream", source)])
-    return str(server.ask(Request(f"{where}/parts", form))["id"])
+    return str(server.begin(Request(f"{where}/parts", form))["id"])
 
 
 def _md5(sources: Sequence[transfer.Watched], stopped: threading.Event) -> str:

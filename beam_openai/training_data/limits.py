@@ -44,11 +44,19 @@ def example_tokens(model: str) -> int | None:
     return _EXAMPLE_TOKENS.get(name) or _EXAMPLE_TOKENS.get(_SNAPSHOT.sub("", name))
 
 
+def takes(model: str, form: str) -> bool:
+    """Whether a job for this model takes examples of this form, as far as its name tells."""
+    name = _SNAPSHOT.sub("", base(model))
+    if name in (*_OLD, "davinci-002", "babbage-002"):
+        return form == "completion"
+    return form != "completion" or not name.startswith("gpt-")
+
+
 def epochs(model: str, examples: int) -> int:
     """How often OpenAI trains on a file of so many examples where n_epochs is `auto`: an estimate.
 
-    By OpenAI's notebook for preparing chat data (2023): three times; more often where that is less than 100 examples in all, less often where it is more than 25,000. Models of
-    2022 four times.
+    By OpenAI's notebook for preparing chat data (2023): three times; more often where that is less than 100 examples in all,
+    less often where it is more than 25,000. Models of 2022 four times.
     """
     if base(model) in _OLD:
         return 4

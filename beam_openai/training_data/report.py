@@ -123,10 +123,12 @@ class Report(msgspec.Struct):
     ) -> dict[str, Any]:
         """The numbers, by name; dollars as Decimal, None where there is no price."""
         times = epochs or limits.epochs(model, self.examples)
+        form = next(iter(self.forms), None)
+        unfit = form is not None and not limits.takes(model, form)
         price: Decimal | None = prices.training_cost(model, times * self.tokens, list_of_prices)
         return {
             "files": self.files,
-            "form": next(iter(self.forms), None),
+            "form": form,
             "examples": self.examples,
             "failed": failed,
             "duplicates": self.duplicates,
@@ -135,5 +137,8 @@ class Report(msgspec.Struct):
             "epochs": times,
             "training_tokens": times * self.tokens,
             "price": price,
-            "warnings": self.warnings,
+            "warnings": [
+                *([f"form: a job for {model} does not take examples of {form}"] if unfit else []),
+                *self.warnings,
+            ],
         }

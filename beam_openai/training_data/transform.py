@@ -101,6 +101,8 @@ class FineTuningData(beam.PTransform):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise ValueError(f"{name} must be a whole number {least} or more, not {value!r}")
+        if not isinstance(self.prices, Mapping) or not all(isinstance(of, prices.Price) for of in self.prices.values()):
+            raise ValueError("prices must be a mapping of models' names to beam_openai.prices.Price")
 
     def expand(self, rows: pvalue.PCollection) -> Outputs:
         if not rows.is_bounded:

@@ -46,7 +46,7 @@ def read_batch(pieces: Iterable[bytes], endpoint: str, models: Collection[str], 
         found.requests += 1
         try:
             request = decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             request = None
         if not isinstance(request, dict):
             found.fail("invalid_json_line", "This line is not parseable as valid JSON.", line=number)

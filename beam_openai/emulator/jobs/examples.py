@@ -41,7 +41,7 @@ def read_examples(pieces: Iterable[bytes], wrong: Callable[[Any], str | None]) -
         examples.fail |= _FAILS in line
         try:
             amiss = wrong(decode(line))
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             amiss = "not valid JSON"
         if amiss is not None and examples.wrong is None:
             examples.wrong = f"line {examples.count}: {amiss}"
