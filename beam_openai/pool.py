@@ -177,8 +177,7 @@ class Pool:
     def _land(self) -> None:
         with self._changed:
             self._in_flight -= 1
-            if self._idle:
-                self._changed.notify()
+            self._ensure_follower()
 
     def _take(self, starting: int, landing: int) -> tuple[Task, Grant] | None:
         with self._changed:

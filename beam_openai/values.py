@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import decimal
 import math
 from typing import Any
 
@@ -26,10 +27,9 @@ def read(value: pa.Scalar) -> Any:
     if reason := _unlike_json(found):
         raise ValueError(reason)
     try:
-        msgspec.json.encode(found)
+        return msgspec.to_builtins(found)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"is {value.type}, which JSON has not") from error
-    return found
 
 
 def of_column(column: pa.ChunkedArray) -> tuple[list[Any], dict[int, str]]:
@@ -55,7 +55,17 @@ def _plain(value: Any) -> Any:
         return {name: _plain(item) for name, item in value.items() if item is not None}
     if isinstance(value, (datetime.date, datetime.time)):
         return value.isoformat()
+    if isinstance(value, decimal.Decimal):
+        return _number(value)
     return value
+
+
+def _number(value: decimal.Decimal) -> int | float | decimal.Decimal:
+    """The same as a number that JSON has, if there is one: it is written as text otherwise."""
+    if value == value.to_integral_value() and abs(value) < 2**53:
+        return int(value)
+    number = float(value)
+    return number if decimal.Decimal(repr(number)) == value else value
 
 
 def _unlike_json(value: Any) -> str | None:

@@ -557,3 +557,11 @@ def test_what_comes_out_is_in_parquet_with_its_types(emulator, tmp_path):
     table = pq.read_table(tmp_path / "out")
     assert table.schema.field("score").type == pa.float32() and table.num_rows == 2
     assert pa.types.is_struct(table.schema.field("usage").type)
+
+
+def test_a_schema_that_the_server_refuses_stops_the_job_after_one_request(emulator):
+    refusal = {"error": {"message": "Invalid schema for response_format 'answer'", "param": "response_format"}}
+    emulator.inject({"status": 400, "body": refusal}, times=5)
+    with pytest.raises(ConfigurationError, match="response_format"):
+        run([{"prompt": f"question {n}"} for n in range(5)], made(emulator, schema=SCHEMA))
+    assert emulator.ledger()["requests"] == 1

@@ -17,6 +17,7 @@ import time
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import requests
 
 from beam_openai.cli import progress
 from beam_openai.cli.progress import Progress
@@ -385,6 +386,26 @@ def test_an_emulator_whose_port_is_taken_says_so_in_one_line(server):
     ended = run("emulator", "--port", port)
     assert ended.returncode == 1
     assert ended.stderr.startswith(f"emulator: cannot listen on 127.0.0.1:{port}: Address already in use; --port 0")
+
+
+def test_an_emulator_says_nothing_of_a_client_that_goes_away():
+    process = subprocess.Popen(
+        [*CLI, "emulator", "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    url = process.stdout.readline().split()[-1]
+    line = json.dumps(
+        {"custom_id": "a", "method": "POST", "url": "/v1/embeddings", "body": {"input": "x" * 20_000_000}}
+    )
+    file = requests.post(f"{url}/files", files={"file": ("a.jsonl", line)}, data={"purpose": "batch"}).json()
+    with requests.get(f"{url}/files/{file['id']}/content", stream=True) as answer:
+        assert answer.raw.read(10) == b'{"custom_i'
+        time.sleep(0.3)  # until the server can write no more
+    ledger = f"{url.removesuffix('/v1')}/ledger"
+    until = time.monotonic() + 20
+    while requests.get(ledger).json()["in_flight"] and time.monotonic() < until:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30)[1] == ""
 
 
 def test_the_emulator_command_serves_until_ctrl_c_and_closes_with_its_ledger():

@@ -135,6 +135,8 @@ def test_whatever_a_column_holds_each_row_is_sent_as_json_or_has_a_reason(kind, 
         ("far", [None, None, "1970-01-01T00:00:05"], {0: "is a timestamp[s] that cannot be read"}),
         ("struct", [{"a": 1}, None, {"a": 2, "b": "x"}], {}),
         ("list", [["a", None], None, []], {}),
+        ("decimal", [1.1, None, 2], {}),
+        ("time", ["2020-01-02T00:00:00", None, "0001-01-01T00:00:00"], {}),
     ],
 )
 def test_values_are_as_json_has_them_or_say_why_not(odd, read, reasons):

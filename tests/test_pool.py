@@ -291,6 +291,17 @@ def test_decoding_that_takes_long_holds_no_place_in_flight(make):
     done(slow)
 
 
+def test_what_was_queued_before_goes_on_while_an_answer_is_decoded(make):
+    harness = make(1)
+    decoded = threading.Event()
+    slow = Task("slow", then=lambda task: decoded.wait(PATIENCE), is_long=True)
+    others = [Task(number) for number in range(5)]
+    harness.submit(slow, *others)
+    done(*others)
+    decoded.set()
+    done(slow)
+
+
 def test_fewer_threads_than_asked_for_are_enough(make, monkeypatch):
     harness = make(8)
     start, started = threading.Thread.start, []

@@ -174,3 +174,9 @@ def test_from_the_command_line_to_parquet(emulator, tmp_path):
     bodies = [request["body"] for request in emulator.requests()]
     assert sorted(body["instructions"] for body in bodies) == ["Number 1.", "Number 2."]
     assert {body["voice"] for body in bodies} == {"echo"}
+
+
+def test_a_voice_that_is_not_there_stops_the_job_after_one_request(emulator):
+    with pytest.raises(ConfigurationError, match="check the option 'voice'"):
+        run([{"text": f"text {n}"} for n in range(5)], made(emulator, voice="nope"))
+    assert emulator.ledger()["requests"] == 1

@@ -79,7 +79,9 @@ def _spare_memory() -> None:
 def _add_flags(parser: argparse.ArgumentParser, kind: Any) -> _Flags:
     parser.description = (kind.__doc__ or "").split("\n\n")[0].replace("`", "")
     parser.epilog = (
-        "Any other option is Beam's own, as --runner FlinkRunner; without --runner the run is in this process."
+        "JSON may stand in a file: --params @FILE. An option can have a value of its own in each row, where a column holds "
+        "it: --max-tokens 'column(NAME)'. Any other option is Beam's own, as --runner FlinkRunner; without --runner the run "
+        "is in this process."
     )
     data = parser.add_argument_group("data")
     data.add_argument(

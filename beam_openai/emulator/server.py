@@ -63,7 +63,7 @@ class Server:
         self.ledger.recent.append(seen)
         try:
             return await self._life(request, seen)
-        except ConnectionResetError:  # whoever asked is gone
+        except ConnectionError:  # whoever asked is gone
             return web.Response()
         finally:
             self.ledger.left(seen.status or seen.fault or "dropped", time.monotonic())

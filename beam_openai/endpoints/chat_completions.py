@@ -187,8 +187,11 @@ class ChatCompletions(Endpoint):
             said += msgspec.json.decode(row["messages"])
         else:
             said.append({"role": "user", "content": _content(row)})
+        return Request(self.path, {**self.options(rows), "messages": said})
+
+    def options(self, rows: pa.Table | None = None) -> dict[str, Any]:
         asked = {"response_format": self._shape.response_format} if self._shape else {}
-        return Request(self.path, {**asked, **self.options(rows), "messages": said})
+        return {**asked, **super().options(rows)}
 
     def columns(self, response: Response, rows: pa.Table) -> Answer:
         answer = answers.decode(response.body, _decoder, self.path)
