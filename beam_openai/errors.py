@@ -262,9 +262,15 @@ def _parse(body: bytes) -> _Told:
     code = said.get("code", said.get("statusCode"))
     if message is None and said:
         message = said
-    told = _Told(message, said.get("type"), code, said.get("param"))
+    told = _Told(message, said.get("type"), code, said.get("param") or _named(message))
     told.is_answer = is_answer
     return told
+
+
+def _named(message: object) -> str | None:
+    """The parameter that a message names as Python would: "[{'loc': ('body', 'voice'), ...}]", as OpenAI's audio does."""
+    found = re.search(r"'loc': \('body', '(\w+)'", message) if isinstance(message, str) else None
+    return found.group(1) if found else None
 
 
 def _from_fastapi(details: list[Any]) -> _Told:
