@@ -1,4 +1,4 @@
-"""The README's table of operations: its commands are run as they stand, its Python is written out, and no operation is missing."""
+"""The README's table of operations: all are there, its commands run as they stand, and its Python is right."""
 
 from __future__ import annotations
 
