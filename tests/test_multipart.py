@@ -590,8 +590,9 @@ class Discards:
             self.received = left = int((re.search(rb"(?i)content-length: (\d+)", head) or [0, 0])[1])
             while left:
                 left -= connection.recv_into(room, min(left, len(room)))
-            size = 2 if self.received else self._size
-            room[:2] = b"{}"
+            answer = b'{"id": "file-1"}'
+            size = len(answer) if self.received else self._size
+            room[: len(answer)] = answer
             connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % size)
             for at in range(0, size, len(room)):
                 connection.sendall(memoryview(room)[: min(len(room), size - at)])
