@@ -128,9 +128,8 @@ def usage_of(usage: Any) -> dict[str, Any]:
     }
 
 
-def usage_struct(usage: Any) -> dict[str, int | None]:
-    """An answer's usage as a value of the type `USAGE`."""
-    told = usage_of(usage)
+def usage_struct(usage: Any, told: Mapping[str, int | None]) -> dict[str, int | None]:
+    """An answer's usage as a value of the type `USAGE`; `told` is what `usage_of` reads in it."""
     counts = usage if isinstance(usage, dict) else {}
     details = counts.get("completion_tokens_details") or counts.get("output_tokens_details")
     return {

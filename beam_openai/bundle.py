@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -224,7 +224,7 @@ class Bundle:
 
     def failed(self, segments: list[Segment], kind: str, message: str, batches: int = -1, **error: Any) -> None:
         """All rows of a batch fail for the same reason, and it has come to its end."""
-        failure = {**dict.fromkeys(sources.ERROR.names), "kind": kind, "message": message, **error}
+        failure = sources.failure(kind, message, **error)
         parts = []
         for segment in segments:
             failures = dict.fromkeys(range(len(segment)), failure)
@@ -318,18 +318,17 @@ class Bundle:
         self._tally.throttled += min(waited, self.service.pool.throttled - throttled)
 
     def _read_news(self) -> None:
-        counts: dict[str, float] = {}
+        counts: Counter[str] = Counter()
         while self._news and not self._error:
             parts, batches, latency, numbers = self._news.popleft()
             self._batches += batches
             for source, part in parts:
                 self._put(source, part)
-            for name, number in numbers.items():
-                counts[name] = counts.get(name, 0) + number
+            counts.update(numbers)
             if latency is not None:
                 self._tally.latencies.append(int(latency * 1000))
         if counts:
-            self._tally.add(counts)
+            self._tally.numbers.update(counts)
             self.service.note(**counts)
 
     def _put(self, source: Source, part: sources.Part) -> None:
@@ -375,10 +374,6 @@ class Tally:
     """Counts on their way to Beam's metrics; `latencies` in milliseconds, `throttled` in seconds."""
 
     def __init__(self) -> None:
-        self.numbers: dict[str, float] = {}
+        self.numbers: Counter[str] = Counter()
         self.latencies: list[int] = []
         self.throttled = 0.0
-
-    def add(self, numbers: Mapping[str, float]) -> None:
-        for name, number in numbers.items():
-            self.numbers[name] = self.numbers.get(name, 0) + number

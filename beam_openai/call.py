@@ -543,15 +543,14 @@ class _Batch:
         return columns, {row: why for row in range(self._rows) if row not in answer.bad}
 
     def _failure(self, why: Bad, response: Response) -> sources.Failure:
-        return {
-            **dict.fromkeys(sources.ERROR.names),
-            "kind": "bad_answer",
-            "status": response.status,
-            "message": self._message(why),
-            "request_id": self._service.client.scrub(response.headers.get("x-request-id")),
-            "attempts": self._attempts,
-            "raw": self._raw(why.raw).decode("utf-8", "replace"),
-        }
+        return sources.failure(
+            "bad_answer",
+            self._message(why),
+            status=response.status,
+            request_id=self._service.client.scrub(response.headers.get("x-request-id")),
+            attempts=self._attempts,
+            raw=self._raw(why.raw).decode("utf-8", "replace"),
+        )
 
     def _message(self, why: Bad) -> str:
         # It may quote the answer, and that what the server was sent.

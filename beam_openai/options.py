@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +36,13 @@ def option(default: Any = None) -> Any:
 
 def sent(endpoint: Any) -> dict[str, Any]:
     """The options of an endpoint that are set, by their names: values and columns."""
-    names = [field.name for field in dataclasses.fields(endpoint) if field.metadata.get("wire")]
-    return {name: getattr(endpoint, name) for name in names if getattr(endpoint, name) is not None}
+    kind: Any = type(endpoint)
+    return {name: value for name in _wire(kind) if (value := getattr(endpoint, name)) is not None}
+
+
+@functools.cache
+def _wire(kind: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(kind) if field.metadata.get("wire")]
 
 
 def of_row(options: dict[str, Any], rows: pa.Table, row: int = 0) -> dict[str, Any]:
@@ -98,3 +104,36 @@ def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
     """
     if value is not None and not isinstance(value, Column) and value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, not {value!r}")
+
+
+def check_sampling(endpoint: Any) -> None:
+    """Refuses what can never work of the options by which tokens are chosen, as far as an endpoint has them.
+
+    Raises:
+      ValueError: one of them is beyond what OpenAI's API reference allows.
+    """
+    for name, (least, most) in _SAMPLING.items():
+        check(name, getattr(endpoint, name, None), least, most)
+    for token, bias in (getattr(endpoint, "logit_bias", None) or {}).items():
+        check(f"logit_bias[{token}]", bias, -100, 100)
+    check_stop(getattr(endpoint, "stop", None))
+
+
+_SAMPLING = {
+    "temperature": (0, 2),
+    "top_p": (0, 1),
+    "presence_penalty": (-2, 2),
+    "frequency_penalty": (-2, 2),
+}
+
+
+def check_stop(stop: Any) -> None:
+    """Refuses what is not a text, up to four of them, or a column.
+
+    Raises:
+      ValueError: it can never work.
+    """
+    if isinstance(stop, (str, Column, type(None))):
+        return
+    if not isinstance(stop, list) or not 1 <= len(stop) <= 4 or not all(isinstance(text, str) for text in stop):
+        raise ValueError(f"stop must be a text, or one to four of them, not {stop!r}")

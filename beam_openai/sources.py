@@ -230,8 +230,8 @@ class RowsSource(Source):
         for name in (field.name for field in wanted.added):
             if any(name in row for row in dicts):
                 raise ValueError(_column_exists(name))
-        if any("error" in row and not _is_failure(row["error"]) for row in dicts):
-            raise ValueError(_column_exists("error"))
+        for row in dicts:
+            check_error_is_free(row)
         inputs = pa.table(columns or {"": pa.nulls(len(rows))})
         super().__init__(inputs, wanted.added, inputs.nbytes)
         self.invalid = invalid
@@ -249,6 +249,34 @@ class RowsSource(Source):
                     values = [column[position] for column in columns]
                     names = (field.name for field in self._fields)
                     yield Output("answered", tables.extend(row, dict(zip(names, values))), place)
+
+
+def failure(kind: str, message: str, **error: Any) -> Failure:
+    """Why a row failed, as `ERROR` has it."""
+    return {**dict.fromkeys(ERROR.names), "kind": kind, "message": message, **error}
+
+
+def check_error_is_free(row: Mapping[str, Any]) -> None:
+    """Refuses a row that has something else than an earlier run's failure under the name that failures need.
+
+    Raises:
+      ValueError: it has.
+    """
+    if not _is_failure(row.get("error")):
+        raise ValueError(_column_exists("error"))
+
+
+def without_error(table: pa.Table) -> pa.Table:
+    """Rows that failed in an earlier run, tried again, give up its error.
+
+    Raises:
+      ValueError: the column holds something else.
+    """
+    if "error" not in table.column_names:
+        return table
+    if not table.schema.field("error").type.equals(ERROR):
+        raise ValueError(_column_exists("error"))
+    return table.drop_columns(["error"])
 
 
 def _is_failure(value: Any) -> bool:
@@ -372,12 +400,10 @@ def from_table(table: pa.Table, place: Place, wanted: Wanted) -> Iterator[TableS
     for name in wanted.inputs:
         if name not in table.column_names:
             raise ValueError(_no_column(name, table.column_names))
-    if "error" in table.column_names and table.schema.field("error").type.equals(ERROR):
-        # Rows that failed in an earlier run: tried again, they give up its error.
-        table = table.drop_columns(["error"])
-    for name in (*(field.name for field in wanted.added), "error"):
-        if name in table.column_names:
-            raise ValueError(_column_exists(name))
+    for field in wanted.added:
+        if field.name in table.column_names:
+            raise ValueError(_column_exists(field.name))
+    table = without_error(table)
     row_bytes = max(1, table.nbytes // max(1, table.num_rows))
     step = max(1, min(_SLICE_ROWS, _SLICE_BYTES // row_bytes))
     for start in range(0, table.num_rows, step):

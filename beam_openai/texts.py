@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_openai.options import Column
 from beam_openai.tokens import as_plain, byte_lengths
 
 
@@ -96,18 +95,6 @@ def is_whole(value: pa.Scalar) -> bool:
     except (ArithmeticError, LookupError, ValueError):
         return False
     return True
-
-
-def check_stop(stop: Any) -> None:
-    """Refuses what is not a text, up to four of them, or a column.
-
-    Raises:
-      ValueError: it can never work.
-    """
-    if isinstance(stop, (str, Column, type(None))):
-        return
-    if not isinstance(stop, list) or not 1 <= len(stop) <= 4 or not all(isinstance(text, str) for text in stop):
-        raise ValueError(f"stop must be a text, or one to four of them, not {stop!r}")
 
 
 class Template:

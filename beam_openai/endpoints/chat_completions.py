@@ -15,7 +15,7 @@ from beam_openai.answers import TOOL_CALLS, TOP, USAGE, Answer, Bad
 from beam_openai.call import Endpoint, option
 from beam_openai.client import Request, Response
 from beam_openai.errors import BadAnswerError
-from beam_openai.options import Column, check, number
+from beam_openai.options import Column, check, check_sampling, number
 from beam_openai.schemas import Schema
 from beam_openai.tokens import IMAGE_TOKENS, MESSAGE_TOKENS, Counts
 
@@ -121,14 +121,8 @@ class ChatCompletions(Endpoint):
         for name in ("max_tokens", "max_completion_tokens"):
             check(name, getattr(self, name), 1, float("inf"), whole=True)
         check("n", self.n, 1, 128, whole=True)
-        check("temperature", self.temperature, 0, 2)
-        check("top_p", self.top_p, 0, 1)
         check("top_logprobs", self.top_logprobs, 0, 20, whole=True)
-        for name in ("presence_penalty", "frequency_penalty"):
-            check(name, getattr(self, name), -2, 2)
-        for token, bias in (self.logit_bias or {}).items():
-            check(f"logit_bias[{token}]", bias, -100, 100)
-        texts.check_stop(self.stop)
+        check_sampling(self)
         if self.top_logprobs is not None and not self.logprobs:
             raise ValueError("top_logprobs needs logprobs=True")
 
@@ -202,7 +196,7 @@ class ChatCompletions(Endpoint):
         if isinstance(typed, Bad):
             return Answer([], {0: typed}, **usage)
         found = [[one[name] for one in read] if self.n is not None else read[0][name] for name in self._names]
-        return Answer([*typed, *([value] for value in found), [answers.usage_struct(answer.usage)]], **usage)
+        return Answer([*typed, *([value] for value in found), [answers.usage_struct(answer.usage, usage)]], **usage)
 
     @property
     def _names(self) -> list[str]:

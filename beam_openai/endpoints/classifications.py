@@ -15,7 +15,7 @@ from beam_openai.call import Endpoint, option
 from beam_openai.client import Request, Response
 from beam_openai.documents import Texts, beside, invalid_texts, one_source, selected, tokens, written
 from beam_openai.errors import BadAnswerError
-from beam_openai.options import Column, check
+from beam_openai.options import Column, check, check_sampling
 from beam_openai.tokens import Counts
 
 _EXAMPLES = Texts("examples", least=2, pairs=True)
@@ -73,11 +73,9 @@ class Classifications(Endpoint):
     def __post_init__(self) -> None:
         self.examples = _EXAMPLES.option(self.examples)
         self.labels = _LABELS.option(self.labels)
-        check("temperature", self.temperature, 0, 2)
         check("logprobs", self.logprobs, 0, 5, whole=True)
         check("max_examples", self.max_examples, 1, float("inf"), whole=True)
-        for token, bias in (self.logit_bias or {}).items():
-            check(f"logit_bias[{token}]", bias, -100, 100)
+        check_sampling(self)
         super().__post_init__()
         self.examples = one_source("examples", self.examples, self.file, self.params)
 

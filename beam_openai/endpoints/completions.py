@@ -13,7 +13,7 @@ from beam_openai import answers, texts
 from beam_openai.answers import TOP, Answer, Bad
 from beam_openai.call import Endpoint, option
 from beam_openai.client import Request, Response
-from beam_openai.options import Column, check, number
+from beam_openai.options import Column, check, check_sampling, number
 from beam_openai.tokens import Counts
 
 _MOST_CHOICES = 128
@@ -93,13 +93,7 @@ class Completions(Endpoint):
         check("n", self.n, 1, _MOST_CHOICES, whole=True)
         check("best_of", self.best_of, 1, 20, whole=True)
         check("logprobs", self.logprobs, 0, 5, whole=True)
-        check("temperature", self.temperature, 0, 2)
-        check("top_p", self.top_p, 0, 1)
-        for name in ("presence_penalty", "frequency_penalty"):
-            check(name, getattr(self, name), -2, 2)
-        for token, bias in (self.logit_bias or {}).items():
-            check(f"logit_bias[{token}]", bias, -100, 100)
-        texts.check_stop(self.stop)
+        check_sampling(self)
         if self.best_of is not None and self.best_of < (self.n or 1):
             raise ValueError(f"best_of must be n or more: {self.best_of} is fewer than {self.n}")
         super().__post_init__()

@@ -12,7 +12,7 @@ from beam_openai import answers, texts
 from beam_openai.answers import Answer, Bad
 from beam_openai.call import Endpoint, option
 from beam_openai.client import Request, Response
-from beam_openai.options import Column, check
+from beam_openai.options import Column, check, check_sampling
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -44,8 +44,7 @@ class Edits(Endpoint):
     def __post_init__(self) -> None:
         self._instruction = texts.Template(self.instruction, "instruction")
         check("n", self.n, 1, 20, whole=True)
-        check("temperature", self.temperature, 0, 2)
-        check("top_p", self.top_p, 0, 1)
+        check_sampling(self)
         super().__post_init__()
 
     @property

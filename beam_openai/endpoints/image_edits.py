@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal
 
-import numpy as np
 import pyarrow as pa
 
 from beam_openai import media, texts
@@ -76,17 +75,7 @@ class ImageEdits(Endpoint):
         family = families.family_of(self.model)
         if family and not family.edits:
             raise ValueError(f"model must be one that edits images, not {self.model!r}")
-        families.check_options(
-            self.model,
-            self.n,
-            size=self.size,
-            quality=self.quality,
-            response_format=self.response_format,
-            background=self.background,
-            output_format=self.output_format,
-            output_compression=self.output_compression,
-            input_fidelity=self.input_fidelity,
-        )
+        families.check_options(self)
         super().__post_init__()
         form_fields(constant(self.options()))
 
@@ -123,8 +112,7 @@ class ImageEdits(Endpoint):
         return count(self._prompt.fill(rows)) + families.IMAGE_TOKENS * media.how_many(rows[self.image])
 
     def answer_tokens(self, rows: pa.Table) -> Counts | float:
-        given = [of_each(value, rows) for value in (self.model, self.n, self.size, self.quality)]
-        return np.array([families.answer_tokens(*row) for row in zip(*given, strict=True)])
+        return families.answer_tokens(self, rows)
 
     def request(self, rows: pa.Table) -> Request:
         options, masks = self.options(rows), self._masks(rows)

@@ -52,7 +52,7 @@ class ImageVariations(Endpoint):
     def __post_init__(self) -> None:
         if families.family_of(self.model) not in (None, families.DALL_E_2):
             raise ValueError(f"model must be dall-e-2 or none of OpenAI's, not {self.model!r}")
-        families.check_options(self.model, self.n, size=self.size, response_format=self.response_format)
+        families.check_options(self)
         super().__post_init__()
         form_fields(constant(self.options()))
 

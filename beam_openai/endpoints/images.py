@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal
 
-import numpy as np
 import pyarrow as pa
 
 from beam_openai import texts
@@ -71,18 +70,7 @@ class Images(Endpoint):
 
     def __post_init__(self) -> None:
         self._prompt = texts.Template(self.prompt)
-        families.check_options(
-            self.model,
-            self.n,
-            size=self.size,
-            quality=self.quality,
-            style=self.style,
-            response_format=self.response_format,
-            background=self.background,
-            output_format=self.output_format,
-            output_compression=self.output_compression,
-            moderation=self.moderation,
-        )
+        families.check_options(self)
         super().__post_init__()
 
     @property
@@ -102,8 +90,7 @@ class Images(Endpoint):
         return count(self._prompt.fill(rows))
 
     def answer_tokens(self, rows: pa.Table) -> Counts | float:
-        given = [of_each(value, rows) for value in (self.model, self.n, self.size, self.quality)]
-        return np.array([families.answer_tokens(*row) for row in zip(*given, strict=True)])
+        return families.answer_tokens(self, rows)
 
     def request(self, rows: pa.Table) -> Request:
         options = self.options(rows)

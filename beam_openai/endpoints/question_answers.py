@@ -15,7 +15,7 @@ from beam_openai.call import Endpoint, option
 from beam_openai.client import Request, Response
 from beam_openai.documents import Texts, beside, invalid_texts, one_source, selected, tokens, written
 from beam_openai.errors import BadAnswerError
-from beam_openai.options import Column, check, column, number
+from beam_openai.options import Column, check, check_sampling, column, number
 from beam_openai.tokens import Counts
 
 _DOCUMENTS = Texts("documents", least=0)
@@ -84,14 +84,11 @@ class Answers(Endpoint):
     def __post_init__(self) -> None:
         self.examples = _EXAMPLES.option(self.examples)
         self.documents = _DOCUMENTS.option(self.documents)
-        check("temperature", self.temperature, 0, 2)
         check("logprobs", self.logprobs, 0, 5, whole=True)
         check("n", self.n, 1, 10, whole=True)
         for name in ("max_rerank", "max_tokens"):
             check(name, getattr(self, name), 1, float("inf"), whole=True)
-        for token, bias in (self.logit_bias or {}).items():
-            check(f"logit_bias[{token}]", bias, -100, 100)
-        texts.check_stop(self.stop)
+        check_sampling(self)
         super().__post_init__()
         self.documents = one_source("documents", self.documents, self.file, self.params)
         for name in ("examples", "examples_context"):

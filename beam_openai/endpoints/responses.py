@@ -14,7 +14,7 @@ from beam_openai.answers import TOOL_CALLS, USAGE, Answer, Bad
 from beam_openai.call import Endpoint, option
 from beam_openai.client import Request, Response
 from beam_openai.errors import BadAnswerError
-from beam_openai.options import Column, check, check_choice, number
+from beam_openai.options import Column, check, check_choice, check_sampling, number
 from beam_openai.schemas import Schema
 from beam_openai.tokens import IMAGE_TOKENS, MESSAGE_TOKENS, Counts
 
@@ -108,8 +108,7 @@ class Responses(Endpoint):
         check("max_output_tokens", self.max_output_tokens, 16, float("inf"), whole=True)
         check("max_tool_calls", self.max_tool_calls, 1, float("inf"), whole=True)
         check("top_logprobs", self.top_logprobs, 0, 20, whole=True)
-        check("temperature", self.temperature, 0, 2)
-        check("top_p", self.top_p, 0, 1)
+        check_sampling(self)
         check_choice("verbosity", self.verbosity, ("low", "medium", "high"))
         check_choice("truncation", self.truncation, ("auto", "disabled"))
         if self.reasoning_effort is not None and self.reasoning is not None:
@@ -190,8 +189,8 @@ class Responses(Endpoint):
         if answer.status == "failed":
             raise BadAnswerError(f"{self.path}: the response failed: {str(answer.error)[:200]}")
         items = answers.decode(answer.output, _output, self.path)
-        read = _read(answer, items)
         usage: Any = answers.usage_of(answer.usage)
+        read = {**_read(answer, items), "usage": answers.usage_struct(answer.usage, usage)}
         typed = _unusable(read, items) or self._typed(read)
         if isinstance(typed, Bad):
             return Answer([], {0: typed}, **usage)
@@ -246,7 +245,6 @@ def _read(answer: _Response, items: list[_Item]) -> dict[str, Any]:
         "tool_calls": calls or None,
         "output_items": _whole(answer.output),
         "response_id": _text(answer.id),
-        "usage": answers.usage_struct(answer.usage),
     }
 
 

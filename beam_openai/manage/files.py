@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
 from beam_openai import errors
@@ -136,6 +136,20 @@ def _download(server: Server, file_id: str, to: BinaryIO, on_progress: transfer.
 def uploaded(server: Server, file: str, purpose: str, on_progress: transfer.OnProgress | None = None) -> str:
     """The id of a file that is named by its id, or by its path: then it is uploaded first."""
     return str(upload(server, file, purpose, on_progress=on_progress)["id"]) if is_local(file) else file
+
+
+def training(
+    server: Server,
+    training_file: str,
+    validation_file: str | None,
+    options: Mapping[str, Any],
+    on_progress: transfer.OnProgress | None,
+) -> Object:
+    """What a fine-tune is asked for: its files, by their ids, and the options that are set."""
+    named = {"training_file": training_file, "validation_file": validation_file}
+    there = {name: file for name, file in named.items() if file is not None}
+    ids = {name: uploaded(server, file, "fine-tune", on_progress) for name, file in there.items()}
+    return {**ids, **{name: value for name, value in options.items() if value is not None}}
 
 
 def is_local(file: str) -> bool:

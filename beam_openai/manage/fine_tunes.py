@@ -35,10 +35,7 @@ def create(
       options: `model`, `n_epochs`, `suffix` ... as the server names them; None is not sent.
     """
     with connected(api) as server:
-        asked = {"training_file": files.uploaded(server, training_file, "fine-tune", on_progress)}
-        if validation_file is not None:
-            asked["validation_file"] = files.uploaded(server, validation_file, "fine-tune", on_progress)
-        asked |= {name: value for name, value in options.items() if value is not None}
+        asked = files.training(server, training_file, validation_file, options, on_progress)
 
         def find(began: float) -> Object | None:
             return next((one for one in listing.since(server, "/fine-tunes", {}, began) if _is_of(one, asked)), None)

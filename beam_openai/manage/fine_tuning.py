@@ -35,11 +35,7 @@ def create(
       options: `suffix`, `seed`, `method`, `metadata` ... as the server names them; None is not sent.
     """
     with connected(api) as server:
-        asked: Object = {"model": model}
-        asked["training_file"] = files.uploaded(server, training_file, "fine-tune", on_progress)
-        if validation_file is not None:
-            asked["validation_file"] = files.uploaded(server, validation_file, "fine-tune", on_progress)
-        asked |= {name: value for name, value in options.items() if value is not None}
+        asked = files.training(server, training_file, validation_file, {"model": model, **options}, on_progress)
 
         def find(began: float) -> Object | None:
             return next((job for job in listing.since(server, _JOBS, _PAGE, began) if _is_of(job, asked)), None)

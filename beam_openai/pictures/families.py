@@ -10,10 +10,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_openai.options import Column, check, check_choice
+from beam_openai.options import Column, check, check_choice, of_each, sent
+from beam_openai.tokens import Counts
 
 _ANY = None
 _LONGEST_EDGE, _MOST_PIXELS = 3840, 3840 * 2160
@@ -94,12 +96,14 @@ def family_of(model: object) -> Family | None:
     return {"dall-e-2": DALL_E_2, "dall-e-3": DALL_E_3}.get(model)
 
 
-def check_options(model: object, n: int | None, **options: Any) -> None:
-    """Refuses what can never work; columns pass.
+def check_options(endpoint: Any) -> None:
+    """Refuses what can never work of an endpoint's options; columns pass.
 
     Raises:
       ValueError: it holds the value.
     """
+    options = sent(endpoint)
+    model, n, _ = endpoint.model, options.pop("n", None), options.pop("user", None)
     family = family_of(model)
     check("n", n, 1, family.most_images if family else float("inf"), whole=True)
     check("output_compression", options.get("output_compression"), 0, 100, whole=True)
@@ -107,7 +111,7 @@ def check_options(model: object, n: int | None, **options: Any) -> None:
     if family is None:
         return
     for name, value in options.items():
-        if value is not None and name not in family.options:
+        if name not in family.options:
             why = ", which answers with the images themselves" if name == "response_format" else ""
             raise ValueError(f"{name} is not to be sent to {model}{why}: leave it unset, not {value!r}")
         if (choices := family.options.get(name)) is not None:
@@ -155,7 +159,13 @@ def too_long(prompts: pa.ChunkedArray, models: Sequence[object]) -> dict[int, st
     return found
 
 
-def answer_tokens(model: object, n: int | None, size: Any, quality: Any) -> float:
+def answer_tokens(endpoint: Any, rows: pa.Table) -> Counts:
+    """Tokens of each row's images."""
+    given = [of_each(value, rows) for value in (endpoint.model, endpoint.n, endpoint.size, endpoint.quality)]
+    return np.array([_answer_tokens(*row) for row in zip(*given, strict=True)])
+
+
+def _answer_tokens(model: object, n: int | None, size: Any, quality: Any) -> float:
     """Tokens of the images of one answer; 0 where the model is not billed by them. What is `auto` counts as medium."""
     if family_of(model) not in (GPT_IMAGE, GPT_IMAGE_2):
         return 0.0

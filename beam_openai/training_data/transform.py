@@ -158,7 +158,7 @@ class _Check(beam.DoFn):
 
     def process(self, element: Any) -> Iterator[Any]:
         if isinstance(element, pa.Table):
-            element = _without_error(element)
+            element = sources.without_error(element)
             for start in range(0, element.num_rows, _ROWS):
                 yield from self._table(element.slice(start, _ROWS))
         else:
@@ -175,8 +175,7 @@ class _Check(beam.DoFn):
 
     def _row(self, row: Any) -> Iterator[Any]:
         fields = tables.as_dict(row)
-        if not _is_free(fields.get("error")):
-            raise ValueError(_TAKEN)
+        sources.check_error_is_free(fields)
         form = form_of(fields, self._form)
         example = {name: fields[name] for name in FORMS[form] if name in fields}
         examples, failures = self._checked(form, [example])
@@ -192,12 +191,12 @@ class _Check(beam.DoFn):
             try:
                 good.append((position, *example_of(form, row)))
             except BrokenRule as broken:
-                failures[position] = _failure(str(broken))
+                failures[position] = sources.failure("invalid_input", str(broken))
         examples = []
         counts = self._tokens([example for _, example, _ in good])
         for (position, _, line), count in zip(good, counts, strict=True):
             if self._most is not None and count > self._most:
-                failures[position] = _failure(self._too_long(count))
+                failures[position] = sources.failure("invalid_input", self._too_long(count))
             else:
                 examples.append(Example(form, line, count))
         self._counters["examples"].inc(len(examples))
@@ -216,23 +215,3 @@ class _Check(beam.DoFn):
             f"about {count} tokens by its bytes (install tiktoken to count them)" if estimated else f"{count} tokens"
         )
         return f"too_long: {about}, more than the {self._most} of an example for {self._model}"
-
-
-def _failure(message: str) -> sources.Failure:
-    return {**dict.fromkeys(sources.ERROR.names), "kind": "invalid_input", "message": message}
-
-
-_TAKEN = "the rows have a column 'error' already: the failed rows need it: rename yours"
-
-
-def _without_error(table: pa.Table) -> pa.Table:
-    """Rows that failed in an earlier run give up its error."""
-    if "error" not in table.column_names:
-        return table
-    if not table.schema.field("error").type.equals(sources.ERROR):
-        raise ValueError(_TAKEN)
-    return table.drop_columns(["error"])
-
-
-def _is_free(error: Any) -> bool:
-    return error is None or (isinstance(error, Mapping) and error.keys() == set(sources.ERROR.names))
