@@ -7,19 +7,17 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from beam_openai import sources, values
+from beam_openai.contract import Contract
 from beam_openai.packing import Packing
 from beam_openai.service import Service
 from beam_openai.sources import ANSWER_TOKENS, BYTES, TOKENS, Costs, Place, Segment, Source
 from beam_openai.tokens import Estimate
-
-if TYPE_CHECKING:
-    from beam_openai.call import Endpoint
 
 _HELD_BYTES = 64 << 20
 _GATHERED_BYTES = 4 << 20
@@ -53,7 +51,7 @@ class Bundle:
       is_listening: whether that thread waits for answers.
     """
 
-    def __init__(self, endpoint: Endpoint, service: Service) -> None:
+    def __init__(self, endpoint: Contract, service: Service) -> None:
         self.endpoint = endpoint
         self.service = service
         self.learned = service.learned_of(endpoint)

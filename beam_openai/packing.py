@@ -6,18 +6,15 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from beam_openai import sources
 from beam_openai.batching import spans
+from beam_openai.contract import Contract
 from beam_openai.service import Learned
 from beam_openai.sources import ANSWER_TOKENS, BYTES, TOKENS, Costs, Segment
 from beam_openai.tokens import Estimate
-
-if TYPE_CHECKING:
-    from beam_openai.call import Endpoint
 
 
 class Packing:
@@ -29,7 +26,7 @@ class Packing:
       largest: the most tokens that the quota will ever let pass at once; None where nothing limits it.
     """
 
-    def __init__(self, endpoint: Endpoint, learned: Learned, largest: Callable[[], float | None]) -> None:
+    def __init__(self, endpoint: Contract, learned: Learned, largest: Callable[[], float | None]) -> None:
         self._endpoint = endpoint
         self._learned = learned
         self._largest = largest

@@ -11,17 +11,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import pyarrow as pa
 
 from beam_openai import errors, structs, tokens
 from beam_openai.client import Client
+from beam_openai.contract import Contract
 from beam_openai.pool import Pool
 from beam_openai.quota import Limiter
-
-if TYPE_CHECKING:
-    from beam_openai.call import Endpoint
 
 EXHAUSTED_IN_A_ROW = 10
 """So many requests in a row that spent their attempts, without one success between them, mean that the server is down."""
@@ -53,7 +51,7 @@ class Running(Protocol):
 class Service:
     """All methods may be called by any thread."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Contract) -> None:
         self.client = Client(endpoint.api, max(_CONNECTIONS, endpoint.concurrency))
         self.limiter = Limiter(endpoint.quota, time.monotonic())
         self.pool = Pool(endpoint.concurrency, self.limiter, time.monotonic)
@@ -66,7 +64,7 @@ class Service:
         self._bundles: set[Running] = set()
         self._exhausted = 0
 
-    def learned_of(self, endpoint: Endpoint) -> Learned:
+    def learned_of(self, endpoint: Contract) -> Learned:
         """What was learned for transforms with these options."""
         # A lock of its own: the first time takes seconds, where a vocabulary is fetched.
         with self._learned_lock:
@@ -259,7 +257,7 @@ _services: dict[tuple[object, ...], _Shared] = {}
 _services_lock = threading.Lock()
 
 
-def acquire(endpoint: Endpoint) -> Service:
+def acquire(endpoint: Contract) -> Service:
     """The process's service for an endpoint, made if there is none; give it back with `release`.
 
     Raises:

@@ -38,24 +38,23 @@ MAY_IMPORT = {
     "pool": {"quota"},
     "client": {"buffers", "errors"},
     "sources": {"structs", "tables", "tokens"},
-    "service": {"client", "errors", "pool", "quota", "structs", "tokens"},
-    "packing": {"batching", "service", "sources", "tokens"},
-    "bundle": {"packing", "service", "sources", "tokens", "values"},
-    "call": {
+    "contract": {"answers", "client", "options", "quota", "retry", "tokens"},
+    "service": {"client", "contract", "errors", "pool", "quota", "structs", "tokens"},
+    "packing": {"batching", "contract", "service", "sources", "tokens"},
+    "bundle": {"contract", "packing", "service", "sources", "tokens", "values"},
+    "recovery": {"client", "contract", "durations", "errors", "service"},
+    "batch": {
         "answers",
         "bundle",
         "client",
-        "durations",
         "errors",
-        "options",
         "quota",
-        "retry",
-        "service",
+        "recovery",
         "sources",
         "stored",
         "structs",
-        "tokens",
     },
+    "call": {"answers", "batch", "bundle", "client", "contract", "options", "service", "sources"},
     "endpoints": {
         "answers",
         "buffers",
@@ -95,7 +94,7 @@ MAY_IMPORT = {
 BEAM = {"call", "tables", "parquet", "cli", "training_data", "stored", "folders"}
 HTTP = {"client", "emulator"}
 HTTP_LIBRARIES = {"requests", "urllib3", "http", "httpx", "aiohttp", "socket", "openai"}
-
+PURE = ["contract.py", "recovery.py", "packing.py", "options.py", "endpoints/*.py"]
 
 PUBLIC = [
     "API",
@@ -134,19 +133,10 @@ def part(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imports(path: Path, for_types: bool = False) -> Iterator[str]:
-    """Full names of what a module imports, anywhere in it; what only type checkers see is left out."""
-    tree = ast.parse(path.read_text())
-    hidden = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        for inner in ast.walk(node)
-    }
+def imports(path: Path) -> Iterator[str]:
+    """Full names of what a module imports, anywhere in it, for type checkers only too."""
     package = ["beam_openai", *path.relative_to(PACKAGE).parts[:-1]]
-    for node in ast.walk(tree):
-        if id(node) in hidden:
-            continue
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -187,6 +177,14 @@ def test_only_some_modules_import_beam_and_one_an_http_library():
             assert part(path) in BEAM, path
         if libraries & HTTP_LIBRARIES:
             assert part(path) in HTTP, path
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_what_is_pure_knows_no_thread_and_no_time(name):
+    paths = list(PACKAGE.glob(name))
+    assert paths
+    for path in paths:
+        assert not {found.split(".")[0] for found in imports(path)} & {"threading", "concurrent", "time"}, path
 
 
 def test_endpoints_never_import_each_other():

@@ -1,0 +1,291 @@
+"""One request in a thread of the pool: its attempts, and what follows from each."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from beam_openai import errors, recovery, sources, stored, structs
+from beam_openai.answers import Answer, Bad
+from beam_openai.bundle import Bundle
+from beam_openai.client import Body, Request, Response
+from beam_openai.quota import Grant
+from beam_openai.sources import ANSWER_TOKENS, TOKENS, Segment
+
+RAW_BYTES = 65_536
+"""How much of an unusable answer `error.raw` keeps."""
+
+_MUCH_BYTES = 65_536
+"""An answer that is so long to read that the next request need not wait for it."""
+
+
+class Batch:
+    """The rows of one request, and its attempts: a task of the pool."""
+
+    def __init__(self, bundle: Bundle, segments: list[Segment], attempts: int = 0) -> None:
+        self.owner = bundle
+        self._bundle = bundle
+        self.tokens = float(sum(segment.costs[:, (TOKENS, ANSWER_TOKENS)].sum() for segment in segments))
+        self._segments = segments
+        self._rows = sum(len(segment) for segment in segments)
+        self._endpoint = bundle.endpoint
+        self._service = bundle.service
+        self._attempts = attempts
+        self._request: Request = None  # type: ignore[assignment]  # until one was made
+        self._is_new = True
+        self._began = 0.0
+        self._memory = 0
+        self._outcome: Response | BaseException | None = None
+
+    def send(self, grant: Grant) -> bool:
+        """One attempt; its outcome is kept for `receive`. Whether that will take long."""
+        self._outcome, self._memory = None, 0
+        try:
+            self._attempt(grant)
+        except BaseException as error:
+            self._outcome = error
+        outcome: Any = self._outcome
+        return isinstance(outcome, Response) and (
+            len(outcome.body) > _MUCH_BYTES or bool(self._endpoint.links(outcome))
+        )
+
+    def _attempt(self, grant: Grant) -> None:
+        if self._bundle.is_stopped or not self._bundle.packing.fits(self._segments):
+            self._service.limiter.cancel(grant)
+            self._divide()
+            return
+        now = time.monotonic()
+        self._began = self._began or now
+        try:
+            self._inputs = sources.inputs_of(self._segments)
+            self._request = stored.found(self._named(self._endpoint.request(self._inputs)))
+        except errors.InvalidInputError as error:
+            # Nothing is sent, and nothing counted.
+            self._service.limiter.cancel(grant)
+            self._outcome = error
+            return
+        self._attempts += 1
+        try:
+            self._outcome = self._service.client.send(self._request, self._reserve)
+        except errors.APIError as error:
+            self._outcome = error
+        self._observe(grant, time.monotonic() - now)
+
+    def _named(self, request: Request) -> Request:
+        """The request with the names that this server turned out to know."""
+        names = self._bundle.learned.names
+        if not names or not isinstance(request.body, Mapping):
+            return request
+        return dataclasses.replace(request, body={names.get(name, name): value for name, value in request.body.items()})
+
+    def _reserve(self, length: int) -> None:
+        """Waits until there is memory for an answer of so many bytes, and its columns."""
+        self._memory = 2 * length
+        self._service.memory.take(self._memory)
+
+    def _observe(self, grant: Grant, latency: float) -> None:
+        outcome = self._outcome
+        self._bundle.note(latency, attempts=1, **({"requests": 1} if self._is_new else {"retries": 1}))
+        self._is_new = False
+        if isinstance(outcome, Response | errors.APIError) and outcome.headers:
+            self._service.reached = True
+            self._service.limiter.observe(grant, outcome.headers, time.monotonic())
+        if isinstance(outcome, errors.APIError) and (outcome.status is not None or not outcome.reached):
+            # Refused, or never arrived. What was cut off may have been billed, and stays counted.
+            self._service.limiter.settle(grant, 0)
+        self._grant = grant
+
+    def receive(self) -> None:
+        """What follows from the outcome."""
+        try:
+            error = self._read()
+            if error is not None and not self._bundle.is_stopped:
+                self._recover(error)
+        except BaseException as error:
+            self._service.stop(error, self._bundle.learned)
+
+    def _read(self) -> errors.APIError | None:
+        """Decodes the answer; returns an error that something can be done about, and raises what stops the job."""
+        outcome, self._outcome = self._outcome, None
+        try:
+            if isinstance(outcome, Response):
+                outcome = self._answered(outcome)
+        finally:
+            # Before another attempt may begin, in another thread.
+            memory, self._memory = self._memory, 0
+            self._service.memory.release(memory)
+        if outcome is None:
+            return None
+        if not isinstance(outcome, errors.APIError):
+            raise outcome
+        outcome = recovery.explained(outcome, self._endpoint, self._bundle.learned, self._request, time.time())
+        if outcome.action == "stop":
+            raise outcome
+        return outcome
+
+    def _answered(self, response: Response) -> errors.APIError | None:
+        """Columns back to where the rows came from; or the error that the answer turns out to be."""
+        if errors.is_error(response.body):
+            return self._service.client.error_in(response, self._request)
+        if links := self._endpoint.links(response):
+            response = dataclasses.replace(response, fetched={link: self._fetched(link) for link in links})
+        try:
+            answer = self._endpoint.columns(response, self._inputs)
+        except errors.BadAnswerError as error:
+            error.raw = self._raw(response.body)
+            error.status, error.request_id = response.status, response.headers.get("x-request-id")
+            return self._service.client.scrubbed(error)
+        used = self._learn(answer)
+        columns, misfits = self._settled(answer)
+        bad = {**answer.bad, **misfits}
+        hopeless = len(bad) == self._rows and all(why.systematic for why in bad.values())
+        if hopeless and not self._bundle.learned.answered:
+            return errors.ConfigurationError(self._message(bad[0]))
+        self._bundle.learned.answered |= len(bad) < self._rows
+        if not hopeless:
+            self._service.succeeded()
+        elif down := self._service.exhausted(errors.BadAnswerError(self._message(bad[0]))):
+            return down
+        failures = {row: self._failure(why, response) for row, why in bad.items()}
+        size = sum(len(response.body) if isinstance(column, list) else column.nbytes for column in columns)
+        self._memory -= size
+        self._bundle.answered(self._segments, columns, failures, size, used)
+        return None
+
+    def _fetched(self, link: str) -> Body | errors.APIError:
+        """What is at a URL that the answer gave: tried again by itself, for the answer was paid for."""
+        began, attempt = time.monotonic(), 0
+        while True:
+            attempt += 1
+            try:
+                body = self._service.client.fetch(link).body
+                # Taken without a wait, for others may hold what they fetched: until it is given back no answer is begun.
+                self._memory += len(body)
+                self._service.memory.release(-len(body))
+                return body
+            except errors.APIError as error:
+                wait = None
+                if error.action == "wait" and not self._bundle.is_stopped:
+                    wait = self._endpoint.retry.wait(
+                        attempt, time.monotonic() - began, recovery.asked(error, time.time())
+                    )
+                if wait is None:
+                    return error
+                time.sleep(wait)
+
+    def _learn(self, answer: Answer) -> dict[str, float]:
+        """What the answer cost, for the estimate, for the limiter, and for the metrics."""
+        names = ("prompt_tokens", "completion_tokens", "cached_tokens")
+        used = {name: number for name in names if (number := getattr(answer, name)) is not None}
+        if answer.prompt_tokens:
+            if self._endpoint.is_text:
+                self._bundle.learned.count.learn(self._bundle.packing.tokens(self._segments), answer.prompt_tokens)
+            self._service.limiter.settle(self._grant, answer.prompt_tokens + (answer.completion_tokens or 0))
+        return used
+
+    def _settled(self, answer: Answer) -> tuple[Sequence[pa.Array | list[Any]], dict[int, Bad]]:
+        """The columns with the types that are declared, or that earlier answers had; all good rows, if they cannot."""
+        known = self._bundle.learned.types
+        if len(answer.bad) == self._rows:
+            return [], {}
+        pairs = zip(answer.columns, known, strict=True)
+        types = [type if isinstance(column, list) else column.type for column, type in pairs]
+        if types == known:
+            return answer.columns, {}
+        wanted = self._bundle.learned.settle(types)
+        columns = [
+            column if isinstance(column, list) else structs.widened(column, wants)
+            for column, wants in zip(answer.columns, wanted, strict=True)
+        ]
+        misfits = [
+            (column.type, wants)
+            for column, wants in zip(columns, wanted)
+            if not isinstance(column, list) and column.type != wants
+        ]
+        if not misfits:
+            return columns, {}
+        why = Bad(f"the answer is {misfits[0][0]}, where {misfits[0][1]} was expected", b"", systematic=True)
+        return columns, {row: why for row in range(self._rows) if row not in answer.bad}
+
+    def _failure(self, why: Bad, response: Response) -> sources.Failure:
+        return sources.failure(
+            "bad_answer",
+            self._message(why),
+            status=response.status,
+            request_id=self._service.client.scrub(response.headers.get("x-request-id")),
+            attempts=self._attempts,
+            raw=self._raw(why.raw).decode("utf-8", "replace"),
+        )
+
+    def _message(self, why: Bad) -> str:
+        # It may quote the answer, and that what the server was sent.
+        return str(self._service.client.scrub(f"{self._endpoint.path}: {why.message}"))
+
+    def _raw(self, body: Body) -> bytes:
+        # Scrubbed before it is cut: half a key would not be found.
+        scrubbed: bytes = self._service.client.scrub(bytes(body))
+        return scrubbed[:RAW_BYTES]
+
+    def _recover(self, error: errors.APIError) -> None:
+        """One of three: see the table in errors.py."""
+        if error.action == "again":
+            self._service.pool.submit(self, wait=0.0)
+        elif error.action == "wait":
+            self._try_again(error)
+        elif error.action == "split" and self._rows > 1:
+            self._split(error)
+        elif type(error).action == "wait" and (down := self._service.exhausted(error)) is not None:
+            self._service.stop(down)
+        else:
+            self._fail("invalid_input" if isinstance(error, errors.InvalidInputError) else "rejected", error)
+
+    def _try_again(self, error: errors.APIError) -> None:
+        """Queues the batch again, to go after the wait and before what was never sent; or gives up."""
+        retry = self._endpoint.retry
+        wait = retry.wait(self._attempts, time.monotonic() - self._began, recovery.asked(error, time.time()))
+        if wait is not None:
+            if isinstance(error, errors.RateLimitError):
+                self._service.limiter.pause(wait, time.monotonic())
+                self._service.pool.slow_down()
+            self._service.pool.submit(self, wait)
+        elif (down := self._service.exhausted(error)) is not None:
+            self._service.stop(down)
+        elif isinstance(error, errors.InternalServerError) and self._rows > 1 and self._bundle.learned.answered:
+            # Others are answered, so it may be one row that the server cannot stand. Errors like this are not billed.
+            self._divide(attempts=max(0, retry.attempts - 2))
+        else:
+            self._fail("bad_answer" if isinstance(error, errors.BadAnswerError) else "exhausted", error)
+
+    def _split(self, error: errors.APIError) -> None:
+        """Several requests in place of this one, until the rows that were the cause stand alone."""
+        if isinstance(error, errors.RequestTooLargeError):
+            tokens, size, _ = self._bundle.packing.costs(self._segments).sum(axis=0)
+            self._bundle.learned.too_large(error, self._rows, tokens, size)
+        self._divide()
+
+    def _divide(self, attempts: int = 0) -> None:
+        """Others in place of this batch, so many of their attempts counted as made."""
+        if self._bundle.is_stopped:
+            return
+        pieces = list(self._bundle.packing.divided(self._segments))
+        self._bundle.replaced(len(pieces))
+        for segments in pieces:
+            self._service.pool.submit(Batch(self._bundle, segments, attempts), wait=0.0)
+
+    def _fail(self, kind: str, error: errors.APIError) -> None:
+        raw = error.raw.decode("utf-8", "replace") if error.raw is not None else None
+        self._bundle.failed(
+            self._segments,
+            kind,
+            str(error),
+            status=error.status,
+            code=error.code,
+            type=error.type,
+            request_id=error.request_id,
+            attempts=self._attempts or None,
+            raw=raw,
+        )
