@@ -10,9 +10,10 @@ import urllib3
 
 from beam_openai import errors
 from beam_openai.client.failures import FAILURES, from_transport
-from beam_openai.client.reading import bounded, chunks, closing
+from beam_openai.client.reading import bounded, chunks, closing, headers_of
 from beam_openai.client.request import Response
-from beam_openai.client.sockets import Adapter, Sockets
+from beam_openai.client.routes import Routes
+from beam_openai.client.sockets import Sockets
 
 _CONNECT_SECONDS = 10.0
 _REDIRECTS = 5
@@ -28,11 +29,11 @@ class Elsewhere:
     """
 
     def __init__(self, sockets: Sockets, timeout: float) -> None:
-        self._adapter = Adapter(sockets, connections=16, hosts=4)
+        self._routes = Routes(sockets, connections=16, hosts=4)
         self._timeout = timeout
 
     def close(self) -> None:
-        self._adapter.close()
+        self._routes.close()
 
     def fetch(self, url: str, most: int) -> Response:
         """See `Client.fetch`."""
@@ -56,43 +57,33 @@ class Elsewhere:
         raise errors.APIError(f"GET {_shown(url)}: this is redirect number {_REDIRECTS + 1}, and is not followed")
 
     def _get(self, url: str, most: int, deadline: float) -> Response:
+        asked, answer = _prepared(url), None
+        left = max(0.001, deadline - time.monotonic())
+        limits = urllib3.Timeout(connect=min(_CONNECT_SECONDS, left), total=left)
         try:
-            answer = self._open(url, deadline)
+            answer = self._routes.to(asked).send("GET", asked, _HEADERS, limits)
             with closing(answer):
-                headers = {name.lower(): value for name, value in answer.headers.items()}
                 body = b"".join(bounded(chunks(answer, deadline), most))
         except FAILURES as error:
-            raise _without_query(from_transport(error, f"GET {_shown(url)}", _shown(url)), url) from None
-        return Response(answer.status_code, headers, body, 0.0)
-
-    def _open(self, url: str, deadline: float) -> requests.Response:
-        prepared = requests.PreparedRequest()
-        prepared.method = "GET"
-        prepared.prepare_url(_checked(url), None)
-        prepared.headers = requests.structures.CaseInsensitiveDict(_HEADERS)
-        prepared.hooks = {}
-        with requests.Session() as session:
-            found = session.merge_environment_settings(prepared.url, {}, False, None, None)
-        left = max(0.001, deadline - time.monotonic())
-        return self._adapter.send(
-            prepared,
-            stream=True,
-            timeout=urllib3.Timeout(connect=min(_CONNECT_SECONDS, left), total=left),  # type: ignore[arg-type]
-            verify=found["verify"] if found["verify"] is not None else True,
-            cert=found["cert"],
-            proxies=found["proxies"],
-        )
+            failure = from_transport(error, f"GET {_shown(url)}", _shown(url), answer is not None)
+            raise _without_query(failure, url) from None
+        return Response(answer.status, headers_of(answer), body, 0.0)
 
 
-def _checked(url: str) -> str:
+def _prepared(url: str) -> str:
+    """The same address, its host and path written as they are sent."""
     try:
         parts = urllib.parse.urlsplit(url)
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
+        asked = requests.PreparedRequest()
+        asked.prepare_url(url, None)
+    except (ValueError, requests.RequestException):
         is_address = False
     if not is_address or "@" in parts.netloc:
-        raise requests.exceptions.InvalidURL("it is no http:// or https:// address, or has a password in it")
-    return url
+        raise errors.ConfigurationError(
+            f"GET {_shown(url)}: it is no http:// or https:// address, or has a password in it"
+        )
+    return str(asked.url)
 
 
 def _next(url: str, location: str) -> str:

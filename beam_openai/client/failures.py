@@ -5,48 +5,40 @@ from __future__ import annotations
 import ssl
 import urllib.parse
 
-import requests
-import urllib3
+from urllib3 import exceptions
 
 from beam_openai import errors
 
-FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
-"""What requests, urllib3 and sockets raise."""
+FAILURES = (exceptions.HTTPError, OSError)
+"""What urllib3 and sockets raise."""
 
 
-def from_transport(error: Exception, where: str, url: str) -> errors.APIError:
+def from_transport(error: Exception, where: str, url: str, is_answered: bool) -> errors.APIError:
     """The error for one of `FAILURES`.
 
     Args:
       error: what was raised.
       where: what was asked, for the message ("POST /embeddings").
       url: of it; only its host is told.
+      is_answered: whether the head of an answer was read before.
     """
-    parts = urllib.parse.urlsplit(url)
     cause = _innermost(error)
-    host, text = parts.netloc, _words(cause)
-    timeouts = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
-    if isinstance(error, (requests.exceptions.SSLError, ssl.SSLError)) and "CERTIFICATE" in text:
+    host, text = urllib.parse.urlsplit(url).netloc, _words(cause)
+    if isinstance(error, (exceptions.SSLError, ssl.SSLError)) and "CERTIFICATE" in text:
         return errors.ConfigurationError(f"{where}: the certificate of {host} is not valid: {text}")
-    unusable = (
-        requests.exceptions.InvalidURL,
-        requests.exceptions.InvalidSchema,
-        requests.exceptions.MissingSchema,
-        urllib3.exceptions.LocationValueError,
-    )
-    if isinstance(error, unusable):
+    if isinstance(error, exceptions.LocationValueError):
         return errors.ConfigurationError(f"{where}: {host} cannot be called: {text}")
-    unconnected = (requests.ConnectTimeout, requests.exceptions.ProxyError, requests.exceptions.SSLError)
-    connecting = isinstance(error, unconnected) or isinstance(cause, urllib3.exceptions.NewConnectionError)
-    late = isinstance(error, timeouts) or isinstance(cause, TimeoutError)
-    kind = errors.APITimeoutError if late else errors.APIConnectionError
+    refused = isinstance(error, exceptions.NewConnectionError)
+    late = isinstance(error, (exceptions.TimeoutError, TimeoutError)) or isinstance(cause, TimeoutError)
+    kind = errors.APITimeoutError if late and not refused else errors.APIConnectionError
     made = kind(f"{where}: no answer from {host}: {text}")
-    made.reached = not connecting
+    connecting = isinstance(error, (exceptions.ConnectTimeoutError, exceptions.ProxyError, exceptions.SSLError))
+    made.reached = is_answered or not connecting
     return made
 
 
 def _innermost(error: BaseException) -> BaseException:
-    """The cause at the bottom: requests wraps urllib3's error, which wraps the socket's."""
+    """The cause at the bottom: urllib3's error wraps the socket's."""
     for inner in (getattr(error, "reason", None), *getattr(error, "args", ())):
         if isinstance(inner, BaseException):
             return _innermost(inner)

@@ -8,11 +8,10 @@ import json
 import math
 import time
 import urllib.parse
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
-import requests
 import urllib3
 
 from beam_openai import errors
@@ -20,9 +19,10 @@ from beam_openai.client.api import API
 from beam_openai.client.elsewhere import Elsewhere
 from beam_openai.client.failures import FAILURES, from_transport
 from beam_openai.client.multipart import Form
-from beam_openai.client.reading import bounded, chunks, closing, length_of, read
+from beam_openai.client.reading import bounded, chunks, closing, headers_of, length_of, read
 from beam_openai.client.request import Request, Response, Stream
-from beam_openai.client.sockets import Adapter, Sockets
+from beam_openai.client.routes import Routes
+from beam_openai.client.sockets import Sockets
 
 _CONNECT_SECONDS = 10.0
 _LARGEST_ERROR_BYTES = 16 << 20
@@ -41,12 +41,14 @@ class Client:
         self._key = api.find_key()
         self._url = api.url("")
         self._sockets = Sockets(api.timeout)
-        self._adapter = Adapter(self._sockets, connections)
+        self._routes = Routes(self._sockets, connections)
+        # Looked up once: it would be a third of a small call.
+        self._route = self._routes.to(self._url)
         self._headers = self._make_headers()
-        # Looking these up in the environment costs a third of a small call: once for a client is enough.
-        with requests.Session() as session:
-            found = session.merge_environment_settings(self._url, {}, False, None, None)
-        self._proxies, self._verify, self._cert = found["proxies"], found["verify"], found["cert"]
+        self._headers_of_bodies = _without(self._headers, "content-type", "content-length")
+        connect, whole = min(_CONNECT_SECONDS, api.timeout), api.timeout
+        self._limits = urllib3.Timeout(connect=connect, total=whole)
+        self._limits_of_streams = urllib3.Timeout(connect=connect, read=whole)
         self._elsewhere = Elsewhere(self._sockets, api.timeout)
 
     def _make_headers(self) -> dict[str, str]:
@@ -55,7 +57,8 @@ class Client:
             headers["OpenAI-Organization"] = self._api.organization
         if self._api.project:
             headers["OpenAI-Project"] = self._api.project
-        headers.update(self._api.headers or {})
+        own = self._api.headers or {}
+        headers = {**_without(headers, *own), **own}
         if self._key and self._api.api_version:
             headers["api-key"] = self._key
         elif self._key:
@@ -73,20 +76,18 @@ class Client:
         Raises:
           APIError: of the class that the answer means; no message holds the key.
         """
-        where = f"{request.method} {request.path}"
-        started = time.monotonic()
+        started, answer = time.monotonic(), None
         try:
             answer = self._open(request)
             with closing(answer):
-                headers = {name.lower(): value for name, value in answer.headers.items()}
                 length = length_of(answer)
                 before_body(length)
                 # What was streamed may have taken any time to send.
                 began = time.monotonic() if isinstance(request.body, Form) and request.body.is_streamed else started
                 body = read(answer, length, began + self._api.timeout)
         except FAILURES as error:
-            raise self.scrubbed(from_transport(error, where, self._url)) from None
-        response = Response(answer.status_code, headers, body, time.monotonic() - started)
+            raise self._failure(error, request, answer is not None) from None
+        response = Response(answer.status, headers_of(answer), body, time.monotonic() - started)
         if response.status >= 300:
             raise self._refusal(response, request)
         return response
@@ -101,30 +102,28 @@ class Client:
         Raises:
           APIError: as `send` does; also while the pieces are read.
         """
-        where = f"{request.method} {request.path}"
         started = time.monotonic()
         try:
             answer = self._open(request)
         except FAILURES as error:
-            raise self.scrubbed(from_transport(error, where, self._url)) from None
-        headers = {name.lower(): value for name, value in answer.headers.items()}
-        pieces = self._pieces(answer, where)
+            raise self._failure(error, request, is_answered=False) from None
+        headers, pieces = headers_of(answer), self._pieces(answer, request)
         try:
-            if answer.status_code >= 300:
+            if answer.status >= 300:
                 body = b"".join(bounded(pieces, _LARGEST_ERROR_BYTES))
-                raise self._refusal(Response(answer.status_code, headers, body, time.monotonic() - started), request)
-            yield Stream(answer.status_code, headers, pieces)
+                raise self._refusal(Response(answer.status, headers, body, time.monotonic() - started), request)
+            yield Stream(answer.status, headers, pieces)
         finally:
             pieces.close()
             # Nothing is left of it where all was read: its connection is back by then.
-            answer.raw.close()
+            answer.close()
 
-    def _pieces(self, answer: requests.Response, where: str) -> Generator[bytes, None, None]:
+    def _pieces(self, answer: urllib3.BaseHTTPResponse, request: Request) -> Generator[bytes, None, None]:
         try:
             yield from chunks(answer, math.inf, self._api.timeout)
-            answer.raw.release_conn()
+            answer.release_conn()
         except FAILURES as error:
-            raise self.scrubbed(from_transport(error, where, self._url)) from None
+            raise self._failure(error, request, is_answered=True) from None
 
     def fetch(self, url: str, most: int = 256 << 20) -> Response:
         """GETs what a server handed out the address of: an image, say. No header tells who asks, and the key least of all.
@@ -153,37 +152,27 @@ class Client:
     def close(self) -> None:
         """Closes all connections for good; calls under way end at once with an error, and no other begins."""
         self._sockets.shut()
-        self._adapter.close()
+        self._routes.close()
         self._elsewhere.close()
 
-    def _open(self, request: Request) -> requests.Response:
-        # A prepared request made by hand: Session.request() would cost as much again as the rest of a small call.
-        prepared = requests.PreparedRequest()
-        prepared.method, prepared.url = request.method, self._api.url(request.path, request.query)
-        prepared.hooks = {}
-        prepared.headers = requests.structures.CaseInsensitiveDict(self._headers)
-        timeout = self._api.timeout
-        limits = urllib3.Timeout(connect=min(_CONNECT_SECONDS, timeout), total=timeout)
+    def _open(self, request: Request) -> urllib3.BaseHTTPResponse:
+        url, limits = self._api.url(request.path, request.query), self._limits
+        if request.body is None:
+            return self._route.send(request.method, url, self._headers, limits)
+        body: bytes | memoryview | Iterable[bytes | memoryview]
         if isinstance(request.body, Form):
-            form = request.body.encode()
-            prepared.body = form.pieces  # type: ignore[assignment]  # requests takes an iterator, its stubs do not say so
-            prepared.headers["Content-Type"] = form.content_type
-            prepared.headers["Content-Length"] = str(form.length)
+            content_type, length, body = request.body.encode()
             if request.body.is_streamed:
-                limits = urllib3.Timeout(connect=min(_CONNECT_SECONDS, timeout), read=timeout)
-        elif request.body is not None:
+                limits = self._limits_of_streams
+        else:
             body = msgspec.json.encode(request.body) if isinstance(request.body, Mapping) else request.body
-            prepared.body = body
-            prepared.headers["Content-Type"] = request.content_type
-            prepared.headers["Content-Length"] = str(len(body))
-        return self._adapter.send(
-            prepared,
-            stream=True,
-            timeout=limits,  # type: ignore[arg-type]  # requests takes urllib3's too, its stubs do not say so
-            verify=self._verify if self._verify is not None else True,
-            cert=self._cert,
-            proxies=self._proxies,
-        )
+            content_type, length = request.content_type, len(body)
+        headers = {**self._headers_of_bodies, "Content-Type": content_type, "Content-Length": str(length)}
+        return self._route.send(request.method, url, headers, limits, body)
+
+    def _failure(self, error: Exception, request: Request, is_answered: bool) -> errors.APIError:
+        where = f"{request.method} {request.path}"
+        return self.scrubbed(from_transport(error, where, self._url, is_answered))
 
     def scrubbed(self, error: errors.APIError) -> errors.APIError:
         """The same error, the key taken out of what the server or a library echoed."""
@@ -201,6 +190,12 @@ class Client:
             elif isinstance(value, bytes):
                 value = value.replace(form.encode(), b"***")
         return value
+
+
+def _without(headers: Mapping[str, str], *names: str) -> dict[str, str]:
+    """The headers but those of these names, in whichever case."""
+    gone = {name.lower() for name in names}
+    return {name: value for name, value in headers.items() if name.lower() not in gone}
 
 
 def _forms(key: str | None) -> set[str]:

@@ -8,62 +8,9 @@ import threading
 import weakref
 from typing import Any, ClassVar
 
-import requests
 import urllib3
 
-
-class Adapter(requests.adapters.HTTPAdapter):
-    """Requests' transport, its connections known to `sockets`, also those through a proxy.
-
-    For one host, what is the same for each call is looked up once: that would be a third of a small call.
-
-    Args:
-      sockets: where they are known.
-      connections: kept open at most, to each host.
-      hosts: to how many.
-    """
-
-    def __init__(self, sockets: Sockets, connections: int, hosts: int = 1) -> None:
-        self._sockets = sockets
-        super().__init__(pool_connections=hosts, pool_maxsize=connections)
-        self.poolmanager.pool_classes_by_scheme = sockets.pools
-        self._is_for_one = hosts == 1
-        self._pool: Any = None
-        self._is_verified = False
-
-    def get_connection_with_tls_context(self, *call: Any, **options: Any) -> Any:
-        if self._pool is not None:
-            return self._pool
-        pool = super().get_connection_with_tls_context(*call, **options)
-        if self._is_for_one:
-            self._pool = pool
-        return pool
-
-    def cert_verify(self, *call: Any) -> None:
-        if self._pool is None or not self._is_verified:
-            super().cert_verify(*call)  # type: ignore[no-untyped-call]
-            self._is_verified = True
-
-    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
-        # Without what only a session would want of it: cookies, and the encoding.
-        response = requests.Response()
-        response.status_code, response.headers, response.raw = resp.status, resp.headers, resp
-        response.request, response.url = req, str(req.url)
-        return response
-
-    def close(self) -> None:
-        """Closes what is idle now, not when the pools are collected, as urllib3 would."""
-        self._pool = None
-        for manager in (self.poolmanager, *self.proxy_manager.values()):
-            for key in manager.pools.keys():  # noqa: SIM118 - no iteration but this is allowed
-                manager.pools[key].close()
-        super().close()
-
-    def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, **proxy_kwargs)
-        if not proxy.lower().startswith("socks"):
-            manager.pool_classes_by_scheme = self._sockets.pools
-        return manager
+_SMALL_BYTES = 1 << 16
 
 
 class Connection:
@@ -71,7 +18,9 @@ class Connection:
 
     _sockets: ClassVar[Sockets]
     _socket: socket.socket | None = None
+    _head: bytes | None = None
     sock: socket.socket | None
+    timeout: float | None
 
     def connect(self) -> None:
         super().connect()  # type: ignore[misc]
@@ -81,8 +30,26 @@ class Connection:
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         if self.sock is not None:
-            self.wait_at_most(self._sockets.timeout)  # not what was left to the answer before
-        super().request(*args, **kwargs)  # type: ignore[misc]
+            self.timeout = self._sockets.timeout  # the same, of a connection that is there already
+        self._head = b""
+        try:
+            super().request(*args, **kwargs)  # type: ignore[misc]
+            if self._head:
+                self.send(b"")
+        finally:
+            self._head = None
+
+    def send(self, data: bytes | memoryview) -> None:
+        """Sends, but a request's head only with what comes first of its body: a packet and a system call less."""
+        head, self._head = self._head, None
+        if head == b"":
+            self._head = bytes(data)
+        elif head and len(data) < _SMALL_BYTES:
+            super().send(head + data)  # type: ignore[misc]
+        else:
+            if head:
+                super().send(head)  # type: ignore[misc]
+            super().send(data)  # type: ignore[misc]
 
     def wait_at_most(self, seconds: float) -> None:
         if self._socket is None:
