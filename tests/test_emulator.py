@@ -4,7 +4,6 @@ import base64
 import contextlib
 import os
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -16,10 +15,7 @@ import pytest
 import requests
 
 from beam_openai.emulator import Emulator, Options
-from beam_openai.emulator.buckets import Bucket, go_duration
 from beam_openai.emulator.faults import KINDS, Plan, parse
-from beam_openai.emulator.limits import Limits
-from beam_openai.emulator.replies import Refusal
 from beam_openai.emulator.vectors import embed, embed_cheap
 
 MODEL = "text-embedding-3-small"
@@ -273,123 +269,6 @@ def test_encoding_format_can_be_refused_or_ignored():
 def test_options_that_cannot_be_raise_at_once(options):
     with pytest.raises(ValueError, match=str(next(iter(options.values())))[:3]):
         Emulator(**options)
-
-
-# Limits
-
-
-@pytest.mark.parametrize(
-    "seconds, text",
-    [
-        (0, "0s"), (0.008, "8ms"), (0.02, "20ms"), (0.0001, "1ms"), (1, "1s"), (1.2, "1.2s"),
-        (8.64, "8.64s"), (90, "1m30s"), (360, "6m0s"), (432, "7m12s"), (3600, "1h0m0s"),
-        (3723.5, "1h2m3.5s"), (59.9999, "1m0s"),
-    ],
-)  # fmt: skip
-def test_durations_are_written_as_go_writes_them(seconds, text):
-    assert go_duration(seconds) == text
-
-
-@pytest.mark.parametrize(
-    "limit, remaining, reset",
-    [(3000, 2999, "20ms"), (3000, 2500, "10s"), (30000, 29996, "8ms"), (160000, 159976, "9ms")],
-)
-def test_a_reset_is_the_time_until_the_bucket_is_full(limit, remaining, reset):
-    bucket = Bucket(limit, limit / 60, now=0)
-    bucket.take(limit - remaining, now=0)
-    assert go_duration(bucket.reset(now=0)) == reset
-
-
-@pytest.mark.parametrize(
-    "limit, used, requested, wait",
-    [(10000, 8554, 3082, 9.816), (30000, 29937, 385, 0.644), (30000, 25292, 10584, 11.752)],
-)
-def test_a_wait_is_as_long_as_in_real_messages(limit, used, requested, wait):
-    bucket = Bucket(limit, limit / 60, now=5)
-    bucket.take(used, now=5)
-    assert bucket.wait(requested, now=5) == pytest.approx(wait)
-    assert bucket.wait(requested, now=5 + wait) == 0
-
-
-def test_a_bucket_refills_evenly_and_never_overflows():
-    bucket = Bucket(60, 1, now=0)
-    bucket.take(60, now=0)
-    assert [bucket.level(now) for now in (0, 1, 1.5, 30, 60, 1000)] == [0, 1, 1.5, 30, 60, 60]
-    assert bucket.wait(61, now=1000) == float("inf")
-    assert bucket.level(now=999) == 60, "a clock that steps back changes nothing"
-
-
-def refused(limits, *asked):
-    with pytest.raises(Refusal) as caught:
-        limits.admit(*asked)
-    return caught.value
-
-
-def test_a_timetable_of_requests_per_minute():
-    limits = Limits(Options(rpm=3))
-    for _ in range(3):
-        limits.admit("m", 1, 0.0)
-    refusal = refused(limits, "m", 1, 0.0)
-    assert refusal.message == (
-        "Rate limit reached for m in organization org-emulator on requests per min (RPM): Limit "
-        "3, Used 3, Requested 1. Please try again in 20s. Visit "
-        "https://platform.openai.com/account/rate-limits to learn more."
-    )
-    assert (refusal.status, refusal.type, refusal.code) == (429, "requests", "rate_limit_exceeded")
-    assert refusal.headers["retry-after"] == "20" and "retry-after-ms" not in refusal.headers
-    limits.admit("another", 1, 0.0)
-    assert refused(limits, "m", 1, 19.9).headers["retry-after"] == "1"
-    limits.admit("m", 1, 20.0)
-    refused(limits, "m", 1, 20.0)
-
-
-def test_tokens_are_limited_too_and_a_refused_request_takes_nothing():
-    limits = Limits(Options(rpm=60, tpm=6000, retry_after_ms=True))
-    limits.admit("m", 5990, 0.0)
-    refusal = refused(limits, "m", 100, 0.0)
-    assert "tokens per min (TPM): Limit 6000, Used 5990, Requested 100" in refusal.message
-    assert refusal.type == "tokens" and refusal.headers["retry-after-ms"] == "900"
-    headers = limits.admit("m", 10, 0.0)
-    assert headers == {
-        "x-ratelimit-limit-requests": "60",
-        "x-ratelimit-remaining-requests": "58",
-        "x-ratelimit-reset-requests": "2s",
-        "x-ratelimit-limit-tokens": "6000",
-        "x-ratelimit-remaining-tokens": "0",
-        "x-ratelimit-reset-tokens": "1m0s",
-    }
-
-
-def test_a_request_that_can_never_fit_is_told_so_even_when_the_bucket_is_empty():
-    limits = Limits(Options(rpm=1, tpm=600))
-    limits.admit("m", 1, 0.0)
-    refusal = refused(limits, "m", 601, 0.0)
-    assert refusal.message.startswith("Request too large for m in organization org-emulator")
-    assert "Limit 600, Requested 601." in refusal.message
-    assert "retry-after" not in refusal.headers
-
-
-def test_a_bucket_of_one_second_forbids_bursts():
-    limits = Limits(Options(rpm=120, bucket_seconds=1))
-    limits.admit("m", 1, 0.0)
-    assert limits.admit("m", 1, 0.0)["x-ratelimit-remaining-requests"] == "118"
-    refused(limits, "m", 1, 0.0)
-    limits.admit("m", 1, 0.5)
-
-
-def test_every_answer_carries_the_headers_of_the_real_service():
-    with Emulator(rpm=3000, tpm=1_000_000) as server:
-        headers = post(server, model=MODEL).headers
-        assert headers["x-ratelimit-limit-requests"] == "3000"
-        assert headers["x-ratelimit-remaining-tokens"] == "999998"
-        assert re.fullmatch(r"req_[0-9a-f]{32}", headers["x-request-id"])
-        assert headers["openai-processing-ms"].isdigit()
-        assert headers["openai-version"] == "2020-10-01"
-        assert "x-request-id" in requests.get(f"{server.base_url}/nothing").headers
-
-
-def test_no_limit_sends_no_limit_headers(server):
-    assert not [name for name in post(server).headers if name.startswith("x-ratelimit")]
 
 
 # Faults

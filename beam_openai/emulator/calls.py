@@ -80,8 +80,9 @@ class Call:
 class Answer:
     """A checked call: `write()` is its reply.
 
-    `tokens` is what the limits of `model` are charged; `inputs` are billed, one each, to `scope`:
-    path, model, and whatever else changes the answer. A call with no model is not limited.
+    `tokens` are those that it may use; `inputs` are billed, one each, to `scope`: path, model, and
+    whatever else changes the answer. `costs` is what the limits of `model` are charged, by their names;
+    one request and the tokens, where nothing else is said. A call with no model is not limited.
     """
 
     write: Callable[[], Reply]
@@ -89,6 +90,10 @@ class Answer:
     tokens: int = 0
     inputs: Sequence[Hashable] = ()
     scope: tuple[str, ...] = ()
+    costs: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.costs = self.costs or {"requests": 1, "tokens": self.tokens}
 
 
 @dataclass(frozen=True)

@@ -1,84 +1,106 @@
-"""Requests and tokens per minute, for each model: admitted with headers, or refused with a 429."""
+"""Requests, tokens and images per minute, for each model: admitted with headers, or refused with a 429."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
-from .buckets import Bucket, go_duration
+from .buckets import go_duration
+from .meters import Meter
 from .options import Options
 from .replies import Refusal
 
 ORGANIZATION = "org-emulator"
 _VISIT = "Visit https://platform.openai.com/account/rate-limits to learn more."
+_UNITS = {
+    "requests": "requests per min (RPM)",
+    "tokens": "tokens per min (TPM)",
+    "images": "images per min (IPM)",
+}
+_TOO_LARGE = {"images": "The number of images"}
+# The type of an error for images too: theirs is a limit of requests in the real service's words.
+_TYPES = {"tokens": "tokens"}
+_TOLD = {"all": ("requests", "tokens"), "full": ("requests", "tokens"), "none": ()}
 
 
 class Limits:
-    """The buckets of every model that was asked for. Without `rpm` and `tpm` nothing is limited."""
+    """The limits of every model that was asked for. Without `rpm`, `tpm` and `ipm` nothing is limited."""
 
     def __init__(self, options: Options) -> None:
-        self._seconds = options.bucket_seconds
-        self._with_ms = options.retry_after_ms
-        self._limits = {
-            name: limit for name, limit in (("requests", options.rpm), ("tokens", options.tpm)) if limit is not None
-        }
-        self._buckets: dict[tuple[str, str], Bucket] = {}
+        self._models: dict[str, dict[str, Meter]] = {}
+        self._set(options)
 
-    def admit(self, model: str, tokens: int, now: float) -> dict[str, str]:
-        """Takes one request and `tokens` from the buckets of `model`, or neither.
+    def change(self, options: Options, now: float) -> None:
+        """Keeps the limits of other options from `now` on; what is there stays as full as it is, in proportion."""
+        self._set(options)
+        for meters in self._models.values():
+            for name in list(meters):
+                if name in self._limits:
+                    meters[name].change(self._limits[name], options, now)
+                else:
+                    del meters[name]
+
+    def _set(self, options: Options) -> None:
+        self._options = options
+        limits = {"requests": options.rpm, "tokens": options.tpm, "images": options.ipm}
+        self._limits = {name: limit for name, limit in limits.items() if limit is not None}
+        self._told = _TOLD.get(options.ratelimit_headers, (options.ratelimit_headers,))
+
+    def admit(self, model: str, costs: Mapping[str, int], now: float) -> dict[str, str]:
+        """Takes what a request costs from the limits of `model`, or nothing of any.
+
+        Args:
+            costs: of each limit that counts for the request, `requests`, `tokens` or `images`.
 
         Returns:
-            The x-ratelimit-* headers as they stand afterwards. `remaining` counts from the
-            minute's limit, also when a bucket holds less than a minute's worth.
+            The x-ratelimit-* headers of requests and tokens as they stand afterwards.
 
         Raises:
-            Refusal: 429, with Retry-After when waiting helps. A refused request takes nothing.
+            Refusal: 429, with Retry-After when waiting helps.
         """
-        costs = {"requests": 1, "tokens": tokens}
-        waits = {name: self._bucket(model, name, now).wait(costs[name], now) for name in self._limits}
+        if not self._limits:
+            return {}
+        meters = {name: self._meter(model, name, now) for name in costs if name in self._limits}
+        waits = {name: meter.wait(costs[name], now) for name, meter in meters.items()}
         # The longest wait is told: who waits for a request must not then hear "too large".
         name = max(waits, key=waits.__getitem__, default="")
         if name and waits[name] > 0:
-            raise self._refusal(model, name, costs[name], waits[name], now)
-        for name in self._limits:
-            self._bucket(model, name, now).take(costs[name], now)
-        return self._headers(model, now)
+            raise self._refusal(model, name, costs[name], waits[name], self._headers(meters, now), now)
+        for name, meter in meters.items():
+            meter.take(costs[name], now)
+        return self._headers(meters, now)
 
-    def _bucket(self, model: str, name: str, now: float) -> Bucket:
-        bucket = self._buckets.get((model, name))
-        if bucket is None:
-            per_second = self._limits[name] / 60
-            # At least one unit: else a low limit in a short window would admit nothing, ever.
-            bucket = Bucket(max(1.0, per_second * self._seconds), per_second, now)
-            self._buckets[model, name] = bucket
-        return bucket
+    def _meter(self, model: str, name: str, now: float) -> Meter:
+        meters = self._models.setdefault(model, {})
+        if name not in meters:
+            meters[name] = Meter(name, self._limits[name], self._options, now)
+        return meters[name]
 
-    def _refusal(self, model: str, name: str, cost: int, wait: float, now: float) -> Refusal:
-        bucket = self._bucket(model, name, now)
-        unit = {"requests": "requests per min (RPM)", "tokens": "tokens per min (TPM)"}[name]
-        where = f"for {model} in organization {ORGANIZATION} on {unit}: Limit {bucket.capacity:.0f}"
-        headers = self._headers(model, now)
+    def _refusal(self, model: str, name: str, cost: int, wait: float, headers: dict[str, str], now: float) -> Refusal:
+        bucket = self._meter(model, name, now).bucket
+        where = f"for {model} in organization {ORGANIZATION} on {_UNITS[name]}: Limit {bucket.capacity:.0f}"
         if math.isinf(wait):
+            what = _TOO_LARGE.get(name, "The input or output tokens")
             message = (
-                f"Request too large {where}, Requested {cost}. The input or output tokens must "
-                f"be reduced in order to run successfully. {_VISIT}"
+                f"Request too large {where}, Requested {cost}. {what} must be reduced in order to run "
+                f"successfully. {_VISIT}"
             )
         else:
             used = math.ceil(bucket.capacity - bucket.level(now))
-            message = (
-                f"Rate limit reached {where}, Used {used}, Requested {cost}. "
-                f"Please try again in {go_duration(wait)}. {_VISIT}"
-            )
-            headers["retry-after"] = str(max(1, math.ceil(wait)))
-            if self._with_ms:
+            again = f"Please try again in {go_duration(wait)}. " if self._says("message") else ""
+            message = f"Rate limit reached {where}, Used {used}, Requested {cost}. {again}{_VISIT}"
+            if self._says("header"):
+                headers["retry-after"] = str(max(1, math.ceil(wait)))
+            if self._options.retry_after_ms:
                 headers["retry-after-ms"] = str(max(1, math.ceil(wait * 1000)))
-        return Refusal(429, message, type=name, code="rate_limit_exceeded", headers=headers)
+        return Refusal(429, message, type=_TYPES.get(name, "requests"), code="rate_limit_exceeded", headers=headers)
 
-    def _headers(self, model: str, now: float) -> dict[str, str]:
-        headers = {}
-        for name, limit in self._limits.items():
-            bucket = self._bucket(model, name, now)
-            remaining = limit - (bucket.capacity - bucket.level(now))
-            headers[f"x-ratelimit-limit-{name}"] = f"{limit:.0f}"
-            headers[f"x-ratelimit-remaining-{name}"] = str(max(0, math.floor(remaining + 1e-6)))
-            headers[f"x-ratelimit-reset-{name}"] = go_duration(bucket.reset(now))
+    def _says(self, where: str) -> bool:
+        return self._options.retry_after in (where, "both")
+
+    def _headers(self, meters: Mapping[str, Meter], now: float) -> dict[str, str]:
+        headers: dict[str, str] = {}
+        for name in self._told:
+            if name in meters:
+                meters[name].tell(headers, now)
         return headers

@@ -13,6 +13,35 @@ from typing import Any
 from .faults import KINDS, parse
 from .models import KINDS as MODEL_KINDS
 
+CHANGEABLE = (
+    "rpm",
+    "tpm",
+    "ipm",
+    "tenant_share",
+    "ratelimit_headers",
+    "retry_after",
+    "slots",
+    "queue",
+    "latency",
+    "latency_per_token",
+)
+"""What may be changed while a server runs."""
+
+_ABOVE_0 = ("rpm", "tpm", "ipm", "bucket_seconds", "quantum_seconds", "slow_factor", "bytes_per_token", "batch_seconds")
+_NOT_NEGATIVE = (
+    "header_lag",
+    "queue",
+    "latency",
+    "latency_per_token",
+    "stall_seconds",
+    "drip_seconds",
+    "drop_stream_after",
+    "keep_requests",
+    "keep_decisions",
+)
+_AT_LEAST_1 = ("slots", "max_inputs", "max_tokens_per_input", "max_tokens_per_request", "max_body_bytes")
+_SHARES = ("tenant_share", "slow_share")
+
 
 def _flag(default: Any, help: str, **arguments: Any) -> Any:
     return dataclasses.field(default=default, metadata={"help": help, **arguments})
@@ -31,13 +60,47 @@ class Options:
     key: str | None = _flag(None, "the only API key that is accepted (default: any, or none)")
     rpm: float | None = _flag(None, "requests per minute and model (default: no limit)", type=float)
     tpm: float | None = _flag(None, "tokens per minute and model (default: no limit)", type=float)
+    ipm: float | None = _flag(None, "images per minute and model, drawn at /images (default: no limit)", type=float)
     bucket_seconds: float = _flag(
         60.0,
         "seconds of quota that a bucket holds: 60 as documented, 1 to forbid bursts",
         type=float,
     )
+    quantum_seconds: float | None = _flag(
+        None,
+        "also admit no more in each period of so many seconds than its share of the minute, of which no header tells: "
+        "with 1, 60000 a minute are 1000 in each second of the clock (default: by the minute only)",
+        type=float,
+    )
+    tenant_share: float = _flag(0.0, "share of all limits that another tenant uses up evenly, 0 to 1", type=float)
+    ratelimit_headers: str = _flag(
+        "all",
+        "which x-ratelimit headers are sent: of requests and tokens, of one of them, none; `full`: always as if "
+        "nothing had been used",
+        choices=("all", "requests", "tokens", "none", "full"),
+    )
+    header_lag: float = _flag(0.0, "x-ratelimit headers tell how it was so many seconds ago", type=float)
+    retry_after: str = _flag(
+        "both",
+        "where a 429 for a limit says how long to wait: in the header retry-after, in its message (`Please try again "
+        "in 20s`), in both, or nowhere",
+        choices=("both", "header", "message", "none"),
+    )
     retry_after_ms: bool = _flag(False, "send retry-after-ms beside retry-after on a 429")
+    slots: int | None = _flag(
+        None,
+        "requests to models that are served at a time, as by a server of one's own; others wait in order, and "
+        "their latency begins when they are served (default: any number)",
+        type=int,
+    )
+    queue: int | None = _flag(
+        None,
+        "requests that may wait for a slot; more are refused, with no x-ratelimit headers (default: any)",
+        type=int,
+    )
+    queue_status: int = _flag(429, "what those are refused with", type=int, choices=(429, 503))
     latency: float = _flag(0.0, "seconds from a request's arrival to its answer", type=float)
+    latency_per_token: float = _flag(0.0, "seconds more for each token that is used", type=float)
     slow_share: float = _flag(0.0, "share of answers that are slower, 0 to 1", type=float)
     slow_factor: float = _flag(5.0, "how many times slower those are", type=float)
     faults: str = _flag("", "KIND=PROBABILITY,... per request; the kinds are listed below")
@@ -75,22 +138,31 @@ class Options:
         None, "input tokens that the unfinished batches of a model may have (default: no limit)", type=int
     )
     keep_requests: int = _flag(200, "recent requests to remember", type=int)
+    keep_decisions: int = _flag(
+        100_000, "admitted and refused requests to remember: when each was, and what it cost", type=int
+    )
 
     def __post_init__(self) -> None:
-        for name in ("rpm", "tpm", "bucket_seconds", "slow_factor", "bytes_per_token", "batch_seconds"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be above 0, not {value}")
-        for name in ("latency", "stall_seconds", "drip_seconds", "keep_requests", "drop_stream_after"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative: {getattr(self, name)}")
-        for name in ("max_inputs", "max_tokens_per_input", "max_tokens_per_request", "max_body_bytes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        for field in dataclasses.fields(self):
+            value, choices = getattr(self, field.name), field.metadata.get("choices")
+            if choices and value not in choices:
+                raise ValueError(f"{field.name} must be one of {', '.join(map(str, choices))}, not {value!r}")
+            if value is None:
+                continue
+            if field.name in _ABOVE_0 and not value > 0:
+                raise ValueError(f"{field.name} must be above 0, not {value}")
+            if field.name in _NOT_NEGATIVE and not value >= 0:
+                raise ValueError(f"{field.name} must not be negative: {value}")
+            if field.name in _AT_LEAST_1 and value < 1:
+                raise ValueError(f"{field.name} must be 1 or more, not {value}")
+            if field.name in _SHARES and not 0 <= value <= 1:
+                raise ValueError(f"{field.name} must be from 0 to 1, not {value}")
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port must be from 0 to 65535, not {self.port}")
-        if not 0 <= self.slow_share <= 1:
-            raise ValueError(f"slow_share must be from 0 to 1, not {self.slow_share}")
+        if self.queue is not None and self.slots is None:
+            raise ValueError(f"queue ({self.queue}) is for those who wait for a slot: say how many slots there are")
+        if self.retry_after_ms and self.retry_after in ("message", "none"):
+            raise ValueError(f"retry_after_ms is a header, and with retry_after={self.retry_after!r} there is none")
         parse(self.faults)
         self.models_by_name()
 

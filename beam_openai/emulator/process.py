@@ -11,6 +11,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, cast, final
+from urllib.parse import urlencode
 
 from .ledger import summary
 from .options import Options
@@ -158,8 +159,58 @@ class Emulator:
         now: float = self._ask("POST", "/emulator/clock", {"forward": seconds})["now"]
         return now
 
+    def change(self, **options: Any) -> dict[str, Any]:
+        """Changes options of the running server, those of `options.CHANGEABLE`; returns all of these as they are.
+
+        `change(tenant_share=0.5)` has another tenant use half of the quota from now on, `change(rpm=60,
+        tpm=None)` sets other limits. Buckets stay as full as they are, in proportion. With fewer `slots`
+        those who are served are served to the end.
+
+        Raises:
+            ValueError: an option that cannot be changed while it runs, or be at all; none is changed.
+        """
+        changed: dict[str, Any] = self._ask("POST", "/emulator/options", options)
+        return changed
+
+    def traffic(self) -> dict[str, Any]:
+        """What was admitted and refused so far, of requests to models; a client is who sent the header X-Client.
+
+        `models`: for each `admitted`, `refused` (429, or 503 for a full queue), `tokens` and `images` (that
+        the admitted ones cost), and the same for each of its `clients` ("": who did not say). `busy` slots,
+        `waiting` requests, `peak_waiting`. `forgotten`: decisions that are no longer in `decisions()`.
+        """
+        totals: dict[str, Any] = self._ask("GET", "/emulator/traffic")
+        return totals
+
+    def decisions(self, model: str | None = None, client: str | None = None) -> list[dict[str, Any]]:
+        """Each request that was admitted or refused, oldest first; at most `keep_decisions` are remembered.
+
+        Each has `at` (the server's monotonic seconds), `model`, `client`, `admitted`, `tokens`, `images`.
+        """
+        decisions: list[dict[str, Any]] = self._ask("GET", _about("decisions", model, client))
+        return decisions
+
+    def seconds(self, model: str | None = None, client: str | None = None) -> list[dict[str, int]]:
+        """What was admitted and refused in each second, from the first of `decisions()` to the last.
+
+        Each has `second` (`at`, rounded down), `admitted`, `refused`, `tokens`, `images`; idle ones are there too.
+        """
+        seconds: list[dict[str, int]] = self._ask("GET", _about("seconds", model, client))
+        return seconds
+
+    def peak(self, seconds: float = 60.0, model: str | None = None, client: str | None = None) -> dict[str, int]:
+        """The most `requests`, `tokens` and `images` that were admitted within any so many seconds.
+
+        Limits are for each model: without `model` those of all are counted together.
+
+        Raises:
+            ValueError: more was decided than `keep_decisions`, so that nobody knows.
+        """
+        most: dict[str, int] = self._ask("GET", _about("peak", model, client, seconds=seconds))
+        return most
+
     def clear(self) -> None:
-        """Forgets the ledger, recent requests and injections. Buckets stay as they are."""
+        """Forgets the ledger, recent requests, traffic and injections. Buckets stay as they are."""
         self._ask("POST", "/emulator/clear", {})
 
     def _ask(self, method: str, path: str, body: Any = None) -> Any:
@@ -174,3 +225,8 @@ class Emulator:
         if response.status != 200:
             raise ValueError(answer["error"])
         return answer
+
+
+def _about(what: str, model: str | None, client: str | None, **query: Any) -> str:
+    given = {**query, "model": model, "client": client}
+    return f"/emulator/{what}?" + urlencode({name: value for name, value in given.items() if value is not None})

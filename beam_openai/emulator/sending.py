@@ -51,6 +51,11 @@ async def _send_stream(
     return response
 
 
+def gone(request: web.BaseRequest) -> bool:
+    """Whether nobody waits for the answer any more."""
+    return request.transport is None or request.transport.is_closing()
+
+
 def reset(request: web.BaseRequest) -> web.StreamResponse:
     """Resets the connection: what was sent before may be lost on its way."""
     transport = request.transport

@@ -1,16 +1,18 @@
 """The server: what happens to a request, from its arrival to its answer.
 
 `Server.handle` is the whole of it, in order: seen, injected, routed, authorised, checked,
-admitted, faulted, answered, billed, late on purpose, sent.
+admitted, queued, faulted, answered, billed, late on purpose, sent.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import math
 import random
 import time
 from collections import deque
+from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from aiohttp import web
@@ -18,21 +20,24 @@ from aiohttp import web
 from . import damage, faults
 from .calls import Answer, Call, Routes
 from .injections import Injection, Queue
+from .keys import authorise
 from .ledger import Ledger, Seen
 from .limits import Limits
 from .operations import OPERATIONS
-from .options import Options
+from .options import CHANGEABLE, Options
 from .receiving import receive
 from .replies import JSON, Refusal, Reply
-from .sending import reset, send
+from .sending import gone, reset, send
+from .slots import Slots
 from .state import State
+from .traffic import Traffic
 
 _MANY_TOKENS = 10_000
 _LONG_BODY = 4_000_000
 
 
 class Server:
-    """One emulated server: its limits, ledger, faults, and the requests under /v1.
+    """One emulated server: its limits, slots, ledger, faults, and the requests under /v1.
 
     Azure's paths are known as well: /openai/v1/..., and /openai/deployments/NAME/..., where the
     deployment has the name of a model; and its header, `api-key`.
@@ -41,6 +46,8 @@ class Server:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.ledger = Ledger(deque(maxlen=options.keep_requests))
+        self.traffic = Traffic(options.keep_decisions)
+        self.slots = Slots(options)
         self.queue = Queue()
         self.state = State(options)
         self._routes = Routes([route for part in OPERATIONS for route in part.routes(self.state)])
@@ -50,6 +57,20 @@ class Server:
         self._hit = random.Random(f"hit {options.seed}")
         self._ids = random.Random(f"ids {options.seed}")
         self.state.execute = self._execute
+
+    def change(self, changes: dict[str, Any]) -> None:
+        """Is run by other options from now on.
+
+        Raises:
+            ValueError, TypeError: an option that cannot be changed while it runs, or be at all; none is changed.
+        """
+        fixed = set(changes) - set(CHANGEABLE)
+        if fixed:
+            raise ValueError(f"{', '.join(sorted(fixed))} cannot be changed, only {', '.join(CHANGEABLE)}")
+        options = dataclasses.replace(self.options, **changes)
+        self._limits.change(options, time.monotonic())
+        self.slots.change(options)
+        self.options = options
 
     def most_bytes(self, method: str, raw_path: str) -> int:
         """How many bytes the body of such a request may have."""
@@ -79,14 +100,37 @@ class Server:
                 return await self._send(request, injected.reply, headers, seen)
             answer = await self._checked(call)
             if answer.model:
-                headers |= self._limits.admit(answer.model, answer.tokens, seen.at)
+                headers |= self._admit(answer, seen)
         except Refusal as refusal:
             return await self._send(request, refusal.reply(self.options.style), headers, seen)
         seen.fault = injected.fault or (self._plan.draw() if call.method == "POST" else None)
-        return await self._admitted(request, answer, headers, seen)
+        if not answer.model:
+            return await self._admitted(request, answer, headers, seen, seen.at)
+        waited = await self.slots.take()
+        try:
+            if waited and gone(request):
+                return web.Response()
+            begins = time.monotonic() if waited else seen.at
+            return await self._admitted(request, answer, headers, seen, begins)
+        finally:
+            self.slots.give()
+
+    def _admit(self, answer: Answer, seen: Seen) -> dict[str, str]:
+        """The headers that tell of the limits once the answer's costs are taken from them."""
+        now = time.monotonic()
+        # Who asks, where several share a server: a header of tests' and benchmarks' own.
+        client = seen.headers.get("x-client", "")
+        try:
+            self.slots.check()
+            headers = self._limits.admit(answer.model, answer.costs, now)
+        except Refusal:
+            self.traffic.note(now, answer.model, client, answer.costs, admitted=False)
+            raise
+        self.traffic.note(now, answer.model, client, answer.costs, admitted=True)
+        return headers
 
     async def _admitted(
-        self, request: web.BaseRequest, answer: Answer, headers: dict[str, str], seen: Seen
+        self, request: web.BaseRequest, answer: Answer, headers: dict[str, str], seen: Seen, begins: float
     ) -> web.StreamResponse:
         fault = seen.fault
         if fault is not None:
@@ -98,15 +142,15 @@ class Server:
             return await self._send(request, reply, headers, seen)
         if fault == "stall":
             await asyncio.sleep(self.options.stall_seconds)
-            if request.transport is None or request.transport.is_closing():
+            if gone(request):
                 return web.Response()
         reply = await self._write(answer)
         if fault in faults.DAMAGED and reply.stream is None and reply.content_type == JSON:
             reply.body = damage.damaged(reply.body, fault, self._hit)
         # Billed before it is sent: whether it arrives is not for a server to know.
-        self._bill(answer, reply)
+        used = self._bill(answer, reply)
         # An answer is this late in all, however long it took to write.
-        late = seen.at + self._latency() - time.monotonic()
+        late = begins + self._latency(used) - time.monotonic()
         if late > 0:
             await asyncio.sleep(late)
         return await self._send(request, reply, headers, seen)
@@ -128,7 +172,7 @@ class Server:
         return Call(
             method=request.method,
             path=path,
-            query=dict(parse_qsl(query)),
+            query=dict(parse_qsl(query)) if query else {},
             headers=seen.headers,
             body=body,
             deployment=deployment,
@@ -136,28 +180,12 @@ class Server:
 
     async def _checked(self, call: Call) -> Answer:
         route = self._routes.find(call)
-        self._authorise(call)
+        authorise(call.headers, self.options.key)
         if route.clocked:
             await self.state.agenda.catch_up()
         if len(call.body) > _LONG_BODY:
             return await asyncio.to_thread(route.answer, call)
         return route.answer(call)
-
-    def _authorise(self, call: Call) -> None:
-        wanted = self.options.key
-        if wanted is None:
-            return
-        scheme, _, given = call.headers.get("authorization", "").partition(" ")
-        if "api-key" in call.headers:
-            scheme, given = "bearer", call.headers["api-key"]
-        if scheme.lower() != "bearer" or not given.strip():
-            raise Refusal(401, _NO_KEY)
-        if given.strip() != wanted:
-            message = (
-                f"Incorrect API key provided: {_masked(given.strip())}. You can find your API "
-                "key at https://platform.openai.com/account/api-keys."
-            )
-            raise Refusal(401, message, code="invalid_api_key")
 
     async def _write(self, answer: Answer) -> Reply:
         # In a thread where it takes long, so that no other request waits behind it.
@@ -175,15 +203,17 @@ class Server:
         self._bill(answer, reply)
         return reply
 
-    def _bill(self, answer: Answer, reply: Reply) -> None:
+    def _bill(self, answer: Answer, reply: Reply) -> int:
+        """Bills the answer; returns the tokens that were used."""
+        used = answer.tokens if reply.tokens is None else reply.tokens
         if answer.inputs:
-            used = answer.tokens if reply.tokens is None else reply.tokens
             self.ledger.bill(answer.scope, answer.inputs, used)
+        return used
 
-    def _latency(self) -> float:
+    def _latency(self, tokens: int) -> float:
         options = self.options
         slow = options.slow_share and self._slow.random() < options.slow_share
-        return options.latency * (options.slow_factor if slow else 1)
+        return (options.latency + options.latency_per_token * tokens) * (options.slow_factor if slow else 1)
 
     async def _send(
         self, request: web.BaseRequest, reply: Reply, headers: dict[str, str], seen: Seen
@@ -195,23 +225,9 @@ class Server:
         return await send(request, reply, broken, self.options.drip_seconds)
 
 
-_NO_KEY = (
-    "You didn't provide an API key. You need to provide your API key in an Authorization header "
-    "using Bearer auth (i.e. Authorization: Bearer YOUR_KEY), or as the password field (with "
-    "blank username) if you're accessing the API from your browser and are prompted for a "
-    "username and password. You can obtain an API key from "
-    "https://platform.openai.com/account/api-keys."
-)
-
-
 def _place(path: str) -> tuple[str, str | None]:
     """The path without /v1, and without what Azure has there: its prefix and the deployment."""
     if path.startswith("/openai/deployments/"):
         name, _, rest = path.removeprefix("/openai/deployments/").partition("/")
         return "/" + rest, unquote(name)
     return path.removeprefix("/openai").removeprefix("/v1"), None
-
-
-def _masked(key: str) -> str:
-    """As the real service shows a wrong key: never the whole of it."""
-    return f"{key[:8]}{'*' * (len(key) - 12)}{key[-4:]}" if len(key) > 16 else "*" * len(key)

@@ -160,4 +160,6 @@ def _answer(state: State, call: Call, said: Transcription) -> Answer:
     scope = (call.path, said.model, said.format, *(str(said.fields.get(name)) for name in names))
     write = partial(reply, said, used, state.options.stream_style)
     tokens = used.get("total_tokens", 0)
-    return Answer(model=said.model, tokens=tokens, inputs=[said.digest], scope=scope, write=write)
+    # The real service's headers for audio tell of requests alone.
+    costs = {"requests": 1}
+    return Answer(model=said.model, tokens=tokens, inputs=[said.digest], scope=scope, write=write, costs=costs)

@@ -164,9 +164,11 @@ def _sha256(upload: Upload) -> str:
 def _answer(state: State, order: _Order) -> Answer:
     scope = (order.call.path, order.model, order.size, order.quality, *order.images)
     tokens, write = 0, partial(_write_dall_e, state, order)
+    costs = {"requests": 1, "images": given(order.fields, "n", 1)}
     if order.family.name == "gpt-image":
         tokens, write = _usage(state, order)["total_tokens"], partial(_write_gpt, state, order)
-    return Answer(model=order.model, tokens=tokens, inputs=[order.billed], scope=scope, write=write)
+        costs["tokens"] = tokens
+    return Answer(model=order.model, tokens=tokens, inputs=[order.billed], scope=scope, write=write, costs=costs)
 
 
 def _usage(state: State, order: _Order) -> dict[str, Any]:

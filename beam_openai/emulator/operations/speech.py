@@ -56,7 +56,9 @@ def _speech(state: State, call: Call) -> Answer:
     tokens = count_tokens(fields["input"], state.options.bytes_per_token)
     scope = (call.path, model, voice, written, str(given(fields, "speed", 1)), str(fields.get("instructions")))
     write = partial(_write, state, fields, voice, written, tokens)
-    return Answer(model=model, tokens=tokens, inputs=[fields["input"]], scope=scope, write=write)
+    # The real service's headers for audio tell of requests alone.
+    costs = {"requests": 1}
+    return Answer(model=model, tokens=tokens, inputs=[fields["input"]], scope=scope, write=write, costs=costs)
 
 
 def _voice(voice: Any, model: str) -> str:
