@@ -46,4 +46,4 @@ def text(written: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(starting.run(main))

@@ -26,8 +26,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_openai import API
+from beam_openai.cli.failing import fail
 from beam_openai.client import Client, Request
 from beam_openai.emulator import Emulator
+from beam_openai.errors import APIError
 
 _QUESTIONS = ("read a compressed file line by line", "wait until a thread has ended", "parse a date and time")
 
@@ -127,4 +129,7 @@ def embed_now(texts: tuple[str, ...], model: str, base_url: str) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except (APIError, OSError, ValueError) as error:
+        sys.exit(fail("python -m pipelines.demo", error, debug=False, status=1))

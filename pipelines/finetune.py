@@ -34,13 +34,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--poll", type=float, default=15.0, help="seconds between looks at the job (default: %(default)s)"
     )
     chosen, beams = starting.parse(parser, arguments)
+    if not chosen.prepare:
+        # Built once before anything is paid for: what is wrong with it should not be said when the model is trained.
+        answer(starting.pipeline(beams), chosen.model, "chat", chosen)
     summary = prepare(chosen, beams)
     if chosen.prepare:
         return 0
-    model = train(summary["files"], chosen)
-    if model is None:
-        return 1
-    answer(model, summary["form"], chosen, beams)
+    with starting.begun():
+        model = train(summary["files"], chosen)
+        if model is None:
+            return 1
+        with starting.pipeline(beams) as p:
+            answer(p, model, summary["form"], chosen)
     return 0
 
 
@@ -53,15 +58,16 @@ def prepare(chosen: argparse.Namespace, beams: Sequence[str]) -> dict[str, Any]:
             | FineTuningData(chosen.folder, model=chosen.model, epochs=chosen.epochs, overwrite=chosen.overwrite)
         )
         data.failed | "WriteFailed" >> WriteTables(f"{chosen.folder}.failed", overwrite=chosen.overwrite)
-        (
-            data.summary
-            | "Json" >> beam.Map(json.dumps, default=str, indent=2)
-            | "WriteSummary" >> beam.io.WriteToText(f"{chosen.folder}/summary.json", shard_name_template="")
-        )
+        data.summary | "WriteSummary" >> beam.Map(write_summary, f"{chosen.folder}/summary.json")
     with open(f"{chosen.folder}/summary.json", encoding="utf-8") as written:
         summary: dict[str, Any] = json.load(written)
     print(json.dumps(summary, indent=2))
     return summary
+
+
+def write_summary(summary: dict[str, Any], path: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(summary, file, default=str, indent=2)
 
 
 def train(paths: Sequence[str], chosen: argparse.Namespace) -> str | None:
@@ -88,13 +94,12 @@ def supervised(epochs: int | None) -> dict[str, Any] | None:
     return {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": epochs}}}
 
 
-def answer(model: str, form: str, chosen: argparse.Namespace, beams: Sequence[str]) -> None:
+def answer(p: beam.Pipeline, model: str, form: str, chosen: argparse.Namespace) -> None:
     """Runs the new model over the dataset, in the way that it was trained for."""
     kind = Completions if form == "completion" else ChatCompletions
-    with starting.pipeline(beams) as p:
-        answered = p | ReadTables(chosen.input) | kind(model=model, api=starting.api(chosen), prompt=chosen.prompt)
-        starting.write(answered, chosen)
+    answered = p | ReadTables(chosen.input) | kind(model=model, api=starting.api(chosen), prompt=chosen.prompt)
+    starting.write(answered, chosen)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(starting.run(main))

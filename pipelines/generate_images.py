@@ -10,7 +10,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+import apache_beam as beam
+import pyarrow as pa
+
 from beam_openai import Images, ReadTables, WriteFiles, WriteTables
+from beam_openai.folders import check_name
 from pipelines import starting
 
 
@@ -25,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         drawn = (
             p
             | ReadTables(chosen.input)
+            # Before anything is paid for.
+            | "CheckName" >> beam.Map(check_name, chosen.name).with_output_types(pa.Table)
             | Images(
                 model=chosen.model,
                 api=starting.api(chosen),
@@ -39,4 +45,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(starting.run(main))

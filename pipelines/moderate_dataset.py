@@ -58,4 +58,4 @@ def row(what: str, number: int) -> dict[str, str | int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(starting.run(main))

@@ -77,4 +77,4 @@ def show(nearest: pa.Table, column: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(starting.run(main))

@@ -1,15 +1,67 @@
-"""What recipes begin with: where the server is and where the rows are, and a pipeline on the runner that was asked for."""
+"""What recipes begin with: where the server is and where the rows are, and a pipeline on the runner that was asked for.
+
+And what they end with, if something goes wrong: one line.
+"""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import contextlib
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from beam_openai import API, WriteTables
+from beam_openai.cli.failing import fail, one_line
+from beam_openai.parquet import clear_own_temporary
+
+_FLAGS = {"base_url": "--base-url", **{name: f"--{name}" for name in ("key", "model", "overwrite")}}
+
+
+class Stopped(Exception):
+    """Something that was begun went wrong; the cause is what it was."""
+
+
+@contextlib.contextmanager
+def begun() -> Iterator[None]:
+    """What goes wrong within is no wrong usage any more."""
+    try:
+        yield
+    except Stopped:
+        raise
+    except Exception as error:
+        raise Stopped(str(error)) from error
+
+
+def run(recipe: Callable[[Sequence[str]], int]) -> int:
+    """Runs a recipe as a program; returns the exit status.
+
+    What goes wrong is one line, as on the command line, after a traceback only with --debug. The exit status is 2 where
+    nothing was begun, 1 where the recipe was stopped.
+    """
+    program, arguments = f"python -m pipelines.{os.path.basename(sys.argv[0]).removesuffix('.py')}", sys.argv[1:]
+    debug = "--debug" in arguments
+    if not debug:
+        # Beam and what it imports say things that a user can do nothing about.
+        logging.disable(logging.CRITICAL)
+        warnings.simplefilter("ignore")
+    try:
+        return recipe(arguments)
+    except (Exception, KeyboardInterrupt) as error:
+        clear_own_temporary()
+        cause = (isinstance(error, Stopped) and error.__cause__) or error
+        # Beam makes a RuntimeError of one that comes while a transform is at work.
+        if isinstance(cause, KeyboardInterrupt) or one_line(cause) == KeyboardInterrupt.__name__:
+            print(f"\n{program}: stopped by you", file=sys.stderr, flush=True)
+            os._exit(1)  # requests that hang are not waited for
+        return fail(program, cause, debug, 2 if isinstance(error, (ValueError, OSError)) else 1, _FLAGS)
 
 
 def parser(description: str | None, model: str) -> argparse.ArgumentParser:
@@ -25,6 +77,7 @@ def parser(description: str | None, model: str) -> argparse.ArgumentParser:
     found.add_argument("--input", required=True, help="files, a folder, or a glob")
     found.add_argument("--output", required=True, type=folder, help="a folder; what fails goes to OUTPUT.failed")
     found.add_argument("--overwrite", action="store_true", help="replace what is there")
+    found.add_argument("--debug", action="store_true", help="show Beam's messages, and a traceback of an error")
     return found
 
 
@@ -54,7 +107,15 @@ def pipeline(beams: Sequence[str]) -> beam.Pipeline:
     """A pipeline with Beam's options; without a runner among them it runs in this process, and downloads nothing."""
     options = PipelineOptions(list(beams))
     runner = None if options.view_as(StandardOptions).runner else FnApiRunner()
-    return beam.Pipeline(runner=runner, options=options)
+    return _Pipeline(runner=runner, options=options)
+
+
+class _Pipeline(beam.Pipeline):
+    """It is run where its block ends: what goes wrong before is wrong usage."""
+
+    def __exit__(self, *error: Any) -> None:
+        with begun() if error[0] is None else contextlib.nullcontext():
+            super().__exit__(*error)
 
 
 def write(outputs: beam.pvalue.DoOutputsTuple, chosen: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import termios
 import time
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,11 +21,12 @@ import pytest
 import requests
 
 from beam_openai.cli import progress
+from beam_openai.cli.failing import in_flags, one_line
 from beam_openai.cli.progress import Progress
-from beam_openai.cli.run import _one_line
 from beam_openai.emulator import Emulator
 from beam_openai.emulator.vectors import embed
 
+ROOT = str(Path(__file__).parent.parent)
 CLI = [sys.executable, "-m", "beam_openai.cli"]
 MODEL = ["--model", "text-embedding-3-small", "--dimensions", "8"]
 
@@ -99,7 +101,7 @@ def test_a_job_that_stops_is_1_in_one_line_and_leaves_nothing(server, corpus, tm
     first = ended.stderr.splitlines()[0]
     assert first.startswith("beam-openai embeddings: ")
     assert "unknown" in first
-    assert "Check `model`" in first
+    assert "Check --model and --base-url" in first
     assert [name for _, _, names in os.walk(tmp_path / "out") for name in names] == []
 
 
@@ -108,13 +110,13 @@ def test_a_job_that_stops_is_1_in_one_line_and_leaves_nothing(server, corpus, tm
     [
         (["--dimension", "8"], "did you mean --dimensions"),
         (["--no-such-option"], "unknown option"),
-        (["--dimensions", "0"], "dimensions must be a whole number from 1 to 1536, not 0"),
+        (["--dimensions", "0"], "--dimensions must be a whole number from 1 to 1536, not 0"),
         (["--dimensions", "x"], "not a whole number"),
         (["--params", "{"], "not JSON"),
         (["--encoding-format", "binary"], "not one of base64, float, none"),
         (["--key", "sk-0123456789"], "never the key itself"),
-        (["--attempts", "0"], "Retry.attempts must be at least 1"),
-        (["--base-url", "localhost:8080"], "base_url must be"),
+        (["--attempts", "0"], "--attempts must be at least 1"),
+        (["--base-url", "localhost:8080"], "--base-url must be"),
         (["--failed", "{out}"], "two folders"),
         (["--failed", ""], "names no folder"),
         (["--input", "/nowhere/*.parquet"], "/nowhere/*.parquet"),
@@ -184,6 +186,22 @@ def test_csv_and_compressed_json_lines_are_read_by_their_names(server, tmp_path)
     )
     assert ended.returncode == 0, ended.stderr
     assert sorted(pq.read_table(tmp_path / "out")["id"].to_pylist()) == [1, 2, 3]
+
+
+def test_whole_numbers_in_csv_are_text_where_that_is_said(server, tmp_path):
+    (tmp_path / "in.csv").write_text("id,text\n1,10115\n2,80331\n")
+    ended = embeddings(server, tmp_path / "in.csv", tmp_path / "out")
+    assert ended.returncode == 3
+    assert ended.stdout.splitlines()[-2:] == [
+        "  2 invalid_input: text is int64, not text",
+        "  (--csv-text reads whole numbers in CSV as text)",
+    ]
+    ended = embeddings(server, tmp_path / "in.csv", tmp_path / "out", "--csv-text", "--overwrite")
+    assert ended.returncode == 0, ended.stderr
+    rows = pq.read_table(tmp_path / "out").to_pylist()
+    assert sorted((row["id"], row["text"]) for row in rows) == [("1", "10115"), ("2", "80331")]
+    (tmp_path / "in.jsonl").write_text('{"text": 10115}\n')
+    assert "--csv-text" not in embeddings(server, tmp_path / "in.jsonl", tmp_path / "again").stdout
 
 
 def test_help_lists_the_commands_and_imports_no_beam():
@@ -292,6 +310,52 @@ def test_a_stream_that_the_shell_closed_is_no_traceback_and_errors_do_not_go_to_
     assert (ended.returncode, ended.stdout) == (1, "")
 
 
+SLOW_NAMES = """
+import sys, time
+from apache_beam.io.localfilesystem import LocalFileSystem
+rename = LocalFileSystem.rename
+def slowly(*arguments):
+    print("naming", file=sys.stderr, flush=True)
+    time.sleep(float(sys.argv[1]))
+    rename(*arguments)
+LocalFileSystem.rename = slowly
+from beam_openai.cli import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def interrupted_while_naming(server, corpus, output, seconds):
+    """A run on a disk that takes its time, with one Ctrl-C."""
+    where = ["--input", corpus, "--output", str(output), "--base-url", server.base_url, *MODEL]
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_NAMES, str(seconds), "embeddings", *where],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": ROOT},
+    )  # fmt: skip
+    while (line := process.stderr.readline()) and line != "naming\n":
+        pass
+    process.send_signal(signal.SIGINT)
+    return process
+
+
+def test_ctrl_c_while_parts_are_named_waits_for_them(server, corpus, tmp_path):
+    process = interrupted_while_naming(server, corpus, tmp_path / "out", 5)
+    out, err = process.communicate(timeout=60)
+    assert "waiting until the parts have their names" in err and "100 rows answered" in out
+    assert process.returncode == 0 and pq.read_table(tmp_path / "out").num_rows == 100
+    assert [name.startswith("part-") for name in os.listdir(tmp_path / "out")] == [True]
+
+
+def test_another_ctrl_c_leaves_them_and_says_where_until_they_are_replaced(server, corpus, tmp_path):
+    process = interrupted_while_naming(server, corpus, tmp_path / "out", 300)
+    assert "waiting until the parts have their names" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    err = process.communicate(timeout=60)[1]
+    (left,) = (tmp_path / "out").iterdir()
+    assert process.returncode == 1 and f"stopped by you; there are parts in {left}\n" in err
+    assert embeddings(server, corpus, tmp_path / "out", "--overwrite").returncode == 0
+    assert [name.startswith("part-") for name in os.listdir(tmp_path / "out")] == [True]
+
+
 def test_a_terminal_that_is_closed_ends_the_run_and_leaves_no_file(corpus, tmp_path):
     with Emulator(latency=60) as slow:
         process = subprocess.Popen(
@@ -361,7 +425,101 @@ def test_a_column_that_is_not_there_is_an_error_that_names_those_that_are(server
     ],
 )
 def test_an_error_is_one_line_in_words(error, line):
-    assert _one_line(error) == line
+    assert one_line(error) == line
+
+
+FLAGS = {
+    **{
+        name: f"--{name.replace('_', '-')}"
+        for name in ("attempts", "base_url", "key", "logprobs", "model", "n", "prompt")
+    },
+    **{name: f"--{name.replace('_', '-')}" for name in ("max_batch_size", "overwrite", "top_logprobs")},
+    "output": "--output-column",
+}
+
+
+@pytest.mark.parametrize(
+    "said, shown",
+    [
+        ("name the added one with output=", "name the added one with --output-column"),
+        ("output: 'a' twice: output={...}", "--output-column: 'a' twice: --output-column {...}"),
+        ("top_logprobs needs logprobs=True", "--top-logprobs needs --logprobs"),
+        ("API(key=...) says where", "--key says where"),
+        ("Retry.attempts must be 1", "--attempts must be 1"),
+        ("404. Check `model` and `base_url`", "404. Check --model and --base-url"),
+        ("pass overwrite=True (--overwrite) to replace", "pass --overwrite to replace"),
+        ("asked with max_batch_size=1)", "asked with --max-batch-size 1)"),
+        ("302: set base_url (request 1). Check base_url", "302: set --base-url (request 1). Check --base-url"),
+        ("404. Check the id, and base_url", "404. Check the id, and --base-url"),
+        ("Unknown: max_batch_size", "Unknown: max_batch_size"),
+        ("/data/model=x/a.parquet: no file", "/data/model=x/a.parquet: no file"),
+        ("the column 'model' holds the n of a prompt", "the column 'model' holds the n of a prompt"),
+    ],
+)
+def test_options_that_a_message_names_are_flags_on_the_command_line(said, shown):
+    assert in_flags(said, FLAGS) == shown
+    assert in_flags(said, {}) == said
+
+
+def test_a_column_that_is_there_already_is_an_error_that_names_the_flag(server, tmp_path):
+    pq.write_table(pa.table({"text": ["a"], "embedding": [1]}), tmp_path / "in.parquet")
+    ended = embeddings(server, tmp_path / "in.parquet", tmp_path / "out")
+    assert ended.returncode == 1
+    assert "a column 'embedding' already: name the added one with --output-column\n" in ended.stderr
+    ended = embeddings(server, tmp_path / "in.parquet", tmp_path / "out", "--output-column", "vector")
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize(
+    "command, options, says",
+    [
+        (
+            "moderations",
+            ["--images", "text"],
+            "--images 'text' is the column of the texts, too: name the one that holds",
+        ),
+        ("chat", ["--column", "a{b"], "--column '{a{b}': '{' at 0 is no column in braces"),
+        ("chat", ["--prompt", "a {b"], "--prompt 'a {b': '{' at 2 is no column in braces"),
+        ("chat", ["--top-logprobs", "2"], "--top-logprobs needs --logprobs"),
+    ],
+)
+def test_what_can_never_work_is_2_in_one_line_of_flags(server, corpus, tmp_path, command, options, says):
+    before = server.ledger()["requests"]
+    ended = run(
+        command,
+        "--input",
+        corpus,
+        "--output",
+        tmp_path / "out",
+        "--model",
+        "m",
+        "--base-url",
+        server.base_url,
+        *options,
+    )
+    assert ended.returncode == 2 and server.ledger()["requests"] == before
+    assert ended.stderr.startswith(f"beam-openai {command}: {says}") and len(ended.stderr.splitlines()) == 1
+
+
+def test_the_options_of_all_commands_may_stand_before_the_command(server, corpus, tmp_path):
+    where = ["--base-url", server.base_url, "--timeout=9", "--debug"]
+    ended = run(*where, "embeddings", "--input", corpus, "--output", tmp_path / "out", *MODEL)
+    assert ended.returncode == 0, ended.stderr
+    ended = run(*where, "models", "get", "text-embedding-3-small", "--json")
+    assert json.loads(ended.stdout)["id"] == "text-embedding-3-small"
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (["--model", "search", "embeddings"], "--model must stand behind the command: beam-openai COMMAND --model ..."),
+        (["--base-url", "http://localhost:1/v1"], "name a command"),
+        (["--base-url", "http://localhost:1/v1", "embed"], "invalid choice: 'embed'"),
+    ],
+)
+def test_what_else_stands_before_the_command_is_wrong_usage(arguments, says):
+    ended = run(*arguments)
+    assert ended.returncode == 2 and says in ended.stderr.splitlines()[-1]
 
 
 def test_zero_rows_are_answered_by_nothing(server, tmp_path):

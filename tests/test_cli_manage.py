@@ -183,11 +183,11 @@ def test_the_server_s_flags_reach_the_wire(server, monkeypatch):
         (["fine-tunes", "create", __file__, "--params", '{"training_file": "file-1"}'], "training_file"),
         (["fine-tunes", "create", __file__, "--params", '{"on_progress": 1}'], "on_progress"),
         (["batches", "create", __file__, "--endpoint", "/v1/x", "--params", '{"input_file": "a"}'], "input_file"),
-        (["models", "list", "--base-url", ""], "base_url must be"),
+        (["models", "list", "--base-url", ""], "--base-url must be"),
         (["fine-tuning", "create", "file-1"], "--model"),
         (["batches", "create", "file-1", "--endpoint", "/v1/x", "--params", '{"endpoint": "y"}'], "endpoint"),
         (["batches", "create", "file-1", "--endpoint", "/v1/x", "--metadata", "{"], "not JSON"),
-        (["models", "list", "--base-url", "localhost:8080"], "base_url must be"),
+        (["models", "list", "--base-url", "localhost:8080"], "--base-url must be"),
         (["models", "list", "--key", "sk-hunter2"], "never the key itself"),
         (["models", "list", "--attempts", "0"], "at least 1"),
         (["models", "list", "--purpos", "x"], "unrecognized"),
@@ -208,9 +208,9 @@ def test_what_the_server_refuses_is_1_in_one_line_that_says_what_to_do(server, p
         server, "models", "list", "--base-url", "http://127.0.0.1:1", "--attempts", "1"
     )
     server.inject({"status": 302, "headers": {"location": "http://127.0.0.1:1/"}, "body": ""})
-    assert told(server, "models", "list").endswith("Check base_url")
+    assert told(server, "models", "list").endswith("Check --base-url")
     server.inject({"status": 200, "body": "<html>Sign in</html>"})
-    assert told(server, "models", "list", "--attempts", "1").endswith("no JSON object. Check base_url")
+    assert told(server, "models", "list", "--attempts", "1").endswith("no JSON object. Check --base-url")
     server.inject({"status": 400, "body": {"error": {"message": "bad\x1b[2J"}}})
     assert told(server, "models", "list").count("400 bad\N{REPLACEMENT CHARACTER}[2J")
     assert "NOT_SET" in told(server, "models", "list", "--key", "NOT_SET")

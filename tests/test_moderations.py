@@ -13,7 +13,7 @@ from conftest import QUICK, fn_api, run
 from pure import answer, answered, asked, invalid, prepared
 from test_cli import run as command
 
-from beam_openai import API, Moderations, WriteTables
+from beam_openai import API, Moderations, WriteTables, column
 from beam_openai.endpoints.moderations import CATEGORIES
 from beam_openai.errors import BadAnswerError
 from beam_openai.tokens import Estimate
@@ -69,6 +69,18 @@ def test_the_text_beside_an_image_may_be_missing_unless_it_was_named():
         ["body", "i"],
         [],
     )
+
+
+@pytest.mark.parametrize("options", [{"images": "text"}, {"images": "body", "input": "body"}])
+def test_texts_and_images_are_in_two_columns(options):
+    with pytest.raises(ValueError, match="is the column of the texts, too: name the one that holds the images"):
+        made(**options)
+
+
+def test_an_option_may_be_taken_from_the_column_of_the_texts(emulator):
+    rows = pa.table({"text": [MODEL], "image": [URL]})
+    (row,) = run([rows], made(emulator, images="image", model=column("text"))).rows()
+    assert row["flagged"] is False and emulator.requests()[-1]["body"]["model"] == MODEL
 
 
 def test_rows_that_cannot_be_sent_say_why():

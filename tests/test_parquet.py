@@ -1,6 +1,7 @@
 """ReadTables and WriteTables: what goes in comes out, bounded, whole, or a clear error."""
 
 import bz2
+import csv
 import datetime
 import decimal
 import glob
@@ -9,6 +10,7 @@ import io
 import json
 import os
 import pickle
+import platform
 import shutil
 import string
 import subprocess
@@ -28,9 +30,19 @@ from apache_beam.transforms.environments import EmbeddedPythonEnvironment
 from apache_beam.transforms.periodicsequence import PeriodicImpulse
 from hypothesis import given, settings
 
-from beam_openai.parquet import ReadTables, WriteTables, clear_temporary, count_rows, row_groups
-from beam_openai.parquet import text as text_files
+from beam_openai.parquet import (
+    ReadTables,
+    WriteTables,
+    clear_own_temporary,
+    clear_temporary,
+    count_rows,
+    csv_files,
+    json_lines,
+    row_groups,
+    unfinished,
+)
 from beam_openai.parquet.files import File
+from beam_openai.parquet.quotes import Quotes
 from beam_openai.parquet.read import bounded, find_files, pieces_of, plan, read_piece
 from beam_openai.parquet.write import _Parts
 
@@ -448,15 +460,15 @@ def test_byte_ranges_give_each_line_once(tmp_path_factory, texts, size, block, n
     lines = [json.dumps({"t": value}).encode() for value in texts]
     stored = b"\n".join(lines) + (b"\n" if newline_at_end else b"")
     got = []
-    before, text_files._JSON_BLOCK_BYTES = text_files._JSON_BLOCK_BYTES, block
+    before, json_lines._JSON_BLOCK_BYTES = json_lines._JSON_BLOCK_BYTES, block
     try:
         for start in range(0, len(stored), size):
             source = pa.BufferReader(stored)
-            for offset, data in text_files.whole_lines(source, start, start + size):
+            for offset, data in json_lines.whole_lines(source, start, start + size):
                 assert stored[offset : offset + len(data)] == data
                 got += [json.loads(line)["t"] for line in data.split(b"\n") if line]
     finally:
-        text_files._JSON_BLOCK_BYTES = before
+        json_lines._JSON_BLOCK_BYTES = before
     assert got == texts
 
 
@@ -498,8 +510,88 @@ def test_csv_cells_come_back_as_they_are(tmp_path_factory, rows):
     assert got == rows
 
 
+def test_csv_columns_are_strings_where_that_is_said(tmp_path):
+    (tmp_path / "a.csv").write_text("id,n\n1,\n2,5\n")
+    with pipeline() as p:
+        p | ReadTables(f"{tmp_path}/a.csv", csv_text=True) | WriteTables(f"{tmp_path}/out")
+    assert written_rows(tmp_path / "out") == [{"id": "1", "n": ""}, {"id": "2", "n": "5"}]
+
+
+@pytest.mark.parametrize(
+    ("stored", "line", "problem"),
+    [
+        ('id,text\n1,one\n2,"two\n3,three\n', 3, "is never closed"),
+        ('id,text\n1,one\n2,"two\n3,three', 3, "is never closed"),
+        ('id,text\n1,"one\n', 2, "is never closed"),
+        ('id,text\n1,"a ""quote"" and\n\n2,"b', 2, "is closed in another line"),
+        ('text,id\n"one,1\ntwo,2\n', 2, "is never closed"),
+        ('text,id\n"one\nmore",1\n"two,2\n"three",3\n', 4, "is closed in another line, in the middle of a cell"),
+        ('id,"text\n1,one\n', 1, "is never closed"),
+        ("\ufeff" + 'id,"a"\r\n1,"b"\r\n2,"c\r\n', 3, "is never closed"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz"])
+def test_a_quote_that_swallows_rows_is_an_error_that_says_where(tmp_path, stored, line, problem, suffix):
+    pack = gzip.compress if suffix.endswith("gz") else bytes
+    (tmp_path / f"a.{suffix}").write_bytes(pack(stored.encode()))
+    with pytest.raises(ValueError, match=rf"a\.{suffix}: the quote that opens a cell in line {line} {problem}"):
+        read(f"{tmp_path}/a.{suffix}")
+
+
+def test_a_quote_that_is_open_for_longer_than_a_block_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(csv_files, "_BLOCK_BYTES", (64, 4096))
+    rows = "".join(f"{i},line {i}\n" for i in range(10_000))
+    (tmp_path / "a.csv").write_text(f'id,text\n{rows}10000,"open\n{rows}')
+    with pytest.raises(ValueError, match=r"the quote that opens a cell in line 10002 is n(ot closed in|ever closed)"):
+        read(f"{tmp_path}/a.csv")
+
+
+@pytest.mark.parametrize(
+    ("cell", "read_as"),
+    [
+        ('two "quoted"', 'two "quoted"'),
+        ('"two"x', "twox"),
+        ('x"', 'x"'),
+        ('"a\nb"', "a\nb"),
+        ('""', ""),
+        ('"""\n"""', '"\n"'),
+    ],
+)
+def test_a_quote_that_costs_no_row_is_taken_as_it_is(tmp_path, cell, read_as):
+    (tmp_path / "a.csv").write_text(f"id,text\n1,{cell}\n2,{cell}")
+    assert rows_of(read(f"{tmp_path}/a.csv")) == [{"id": 1, "text": read_as}, {"id": 2, "text": read_as}]
+
+
+CSV_BYTES = st.text(st.sampled_from('",\n\rab'), max_size=40).map(str.encode)
+
+
+def looked_at(stored, size):
+    quotes = Quotes(pa.BufferReader(stored), ",")
+    while quotes.read(size):
+        pass
+    return quotes.problem, quotes.problem and quotes.opened
+
+
+@given(CSV_BYTES, st.integers(1, 9))
+@settings(deadline=None)
+def test_quotes_are_seen_alike_wherever_a_file_is_cut(stored, size):
+    assert looked_at(stored, size) == looked_at(stored, 1000)
+
+
+@given(st.lists(st.tuples(*[st.text(st.sampled_from('",\nab'), max_size=6)] * 2), min_size=1, max_size=6), st.data())
+@settings(deadline=None)
+def test_well_formed_csv_has_no_problem_and_has_one_where_it_ends_in_a_cell(rows, data):
+    stored = io.StringIO()
+    csv.writer(stored, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(rows)
+    whole = stored.getvalue().encode()
+    assert looked_at(whole, data.draw(st.integers(1, 9))) == (None, None)
+    length = data.draw(st.integers(0, len(whole)))
+    is_open = whole[:length].count(b'"') % 2 == 1
+    assert looked_at(whole[:length], 5)[0] == ("is never closed" if is_open else None)
+
+
 def test_a_later_block_that_is_not_integers_is_strings(tmp_path, monkeypatch):
-    monkeypatch.setattr(text_files, "_CSV_BLOCK_BYTES", (64,))
+    monkeypatch.setattr(csv_files, "_BLOCK_BYTES", (64,))
     path = tmp_path / "a.csv"
     path.write_text("n\n" + "".join(f"{i:}\n" for i in range(100)) + "x\n")
     tables = read(str(path))
@@ -514,7 +606,7 @@ def test_a_byte_order_mark_is_not_part_of_the_first_name(tmp_path):
 
 
 def test_a_csv_row_larger_than_a_block_is_read_in_larger_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(text_files, "_CSV_BLOCK_BYTES", (64, 4096))
+    monkeypatch.setattr(csv_files, "_BLOCK_BYTES", (64, 4096))
     rows = [[str(i), "x" * (300 if i == 30 else 3)] for i in range(60)]
     (tmp_path / "a.csv").write_text("\n".join(["a,b", *map(",".join, rows)]))
     got = [[str(row["a"]), row["b"]] for row in rows_of(read(f"{tmp_path}/a.csv"))]
@@ -522,7 +614,7 @@ def test_a_csv_row_larger_than_a_block_is_read_in_larger_blocks(tmp_path, monkey
 
 
 def test_a_csv_row_larger_than_the_largest_block_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(text_files, "_CSV_BLOCK_BYTES", (64,))
+    monkeypatch.setattr(csv_files, "_BLOCK_BYTES", (64,))
     (tmp_path / "a.csv").write_text("a,b\n1,2\n" + "x" * 200 + ",3\n4,5\n")
     with pytest.raises(ValueError, match=r"a\.csv: cannot be read as CSV"):
         read(f"{tmp_path}/a.csv")
@@ -1088,3 +1180,80 @@ def test_only_the_temporary_files_of_the_own_run_are_cleared(tmp_path):
     begun = [sink.initialize_write() for sink in (mine, theirs)]
     clear_temporary(directory, "mine")
     assert [os.path.exists(temporary) for temporary in begun] == [False, True]
+
+
+KILLED = """
+import os, sys, time
+import pyarrow as pa
+from beam_openai.parquet.write import _Parts
+sink = _Parts(sys.argv[1], False, 1 << 20, 1 << 20, "another")
+temporary = sink.initialize_write()
+writer = sink.open_writer(temporary, "one")
+writer.write(pa.table({"id": [1]}))
+written = [writer.close()]
+print(temporary, flush=True)
+if sys.argv[2] == "naming":
+    import beam_openai.parquet.sink
+    beam_openai.parquet.sink.rename = lambda *_: os._exit(9)
+    sink.finalize_write(temporary, written, None)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def other_run(tmp_path):
+    """Begins to write in another process; gives that and its temporary folder."""
+    processes = []
+
+    def begin(where):
+        command = [sys.executable, "-c", KILLED, str(tmp_path / "out"), where]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([ROOT, *sys.path])}
+        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True))
+        return processes[-1], processes[-1].stdout.readline().strip()
+
+    yield begin
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("where", ["writing", "naming"])
+def test_what_a_killed_run_has_left_goes_with_the_parts_that_are_replaced(tmp_path, other_run, where):
+    process, temporary = other_run(where)
+    if where == "writing":
+        process.kill()
+    process.wait()
+    write(tmp_path / "out", [ints(3)])
+    assert os.path.exists(temporary)
+    write(tmp_path / "out", [ints(2)], overwrite=True)
+    assert os.listdir(tmp_path / "out") == [os.path.basename(path) for path in parts(tmp_path / "out")]
+    assert written_rows(tmp_path / "out") == [{"id": 0}, {"id": 1}]
+
+
+def test_what_others_have_under_way_is_not_taken_from_them(tmp_path, other_run):
+    _, temporary = other_run("writing")
+    elsewhere = [tmp_path / "out" / f"_beam-temp-parts-{number}" for number in range(4)]
+    for folder, owner in zip(
+        elsewhere, [b"another-machine 2147483646", b"", b"\xff 7", f"{platform.node()} {9**30}".encode()]
+    ):
+        folder.mkdir()
+        (folder / "begun").write_bytes(owner)
+    mine = _Parts(str(tmp_path / "out"), False, 1 << 20, 1 << 20).initialize_write()
+    write(tmp_path / "out", [ints(2)], overwrite=True)
+    assert all(os.path.exists(folder) for folder in (temporary, *elsewhere, mine))
+
+
+def test_a_program_on_its_way_out_clears_what_it_has_begun(tmp_path, other_run):
+    _, temporary = other_run("writing")
+    sinks = [_Parts(str(tmp_path / name), False, 1 << 20, 1 << 20) for name in ("out", "named")]
+    mine, named = (sink.initialize_write() for sink in sinks)
+    writer = sinks[1].open_writer(named, "one")
+    writer.write(ints(1))
+    [path] = writer.close()
+    (tmp_path / "named" / "part-of-another.parquet").write_bytes(b"")
+    assert unfinished(str(tmp_path / "named"), "parts") == []
+    with pytest.raises(FileExistsError, match="kept in"):
+        sinks[1].finalize_write(named, [[path]], None)
+    clear_own_temporary()
+    assert [os.path.exists(folder) for folder in (mine, named, temporary)] == [False, True, True]
+    assert unfinished(str(tmp_path / "named"), "parts") == [named]

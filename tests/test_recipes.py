@@ -1,12 +1,17 @@
 """Each recipe of `pipelines` as it stands, over a little data, against the emulator."""
 
+import functools
 import importlib
 import io
 import json
 import os
+import re
+import resource
+import signal
 import subprocess
 import sys
 import threading
+import time
 import wave
 from pathlib import Path
 
@@ -199,9 +204,12 @@ def test_finetune_prepares_and_no_more(start, emulator, tmp_path):
 # As programs
 
 
-def program(recipe, *arguments):
+def program(recipe, *arguments, cwd=ROOT, preexec_fn=None):
     command = [sys.executable, "-m", f"pipelines.{recipe}", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ, timeout=120)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, env=environment, timeout=120, preexec_fn=preexec_fn
+    )
 
 
 def test_a_recipe_is_a_program_that_takes_the_options_of_beam(emulator, tmp_path):
@@ -213,6 +221,71 @@ def test_a_recipe_is_a_program_that_takes_the_options_of_beam(emulator, tmp_path
     assert ended.returncode == 0, ended.stderr
     assert len(rows_in(tmp_path / "out")) == 40
     assert {row["what"]: row["rows"] for row in rows_in(tmp_path / "out.counts")}["rows"] == 40
+
+
+@pytest.fixture
+def rows(tmp_path):
+    pq.write_table(pa.table({"text": ["a cat", "a hen"]}), tmp_path / "in.parquet")
+    return tmp_path / "in.parquet"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "status", "says"),
+    [
+        ("embed_corpus", ["--input", "nowhere/*.parquet"], 2, "no files match 'nowhere/*.parquet'"),
+        ("embed_corpus", ["--column", "body"], 1, "the rows have no column 'body'; they have: text"),
+        ("embed_corpus", ["--key", "NOT_SET_HERE"], 1, "no API key: the environment variable NOT_SET_HERE is not set"),
+        ("embed_corpus", ["--key", "sk-0123456789abcdef"], 2, "--key says where the key is, never the key itself"),
+        ("moderate_dataset", ["--output", "full"], 2, "full already holds 1 part; pass --overwrite to replace them"),
+        (
+            "generate_images",
+            ["--name", "id", "--prompt", "{text}"],
+            1,
+            "the rows have no column 'id' to name files after",
+        ),
+        ("finetune", ["--train", "in.parquet", "--folder", "tuning"], 1, "the rows have no columns messages or prompt"),
+        ("finetune", ["--train", "a", "--folder", "b", "--output", "full"], 2, "full already holds 1 part"),
+    ],
+)
+def test_a_mistake_ends_a_recipe_in_one_line_and_costs_nothing(emulator, rows, tmp_path, recipe, options, status, says):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "part-0.parquet").write_bytes(rows.read_bytes())
+    where = ["--input", rows, "--output", tmp_path / "out", "--base-url", emulator.base_url]
+    ended = program(recipe, *where, *options, cwd=tmp_path)
+    assert ended.returncode == status and "Traceback" not in ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith(f"python -m pipelines.{recipe}: {says}")
+    assert ended.stdout == "" and "0123456789" not in ended.stderr
+    assert emulator.requests() == [] and not [path for path in tmp_path.rglob("*") if "temp-" in path.name]
+
+
+def test_a_recipe_that_runs_out_of_disk_leaves_nothing_behind(emulator, rows, tmp_path):
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps({"messages": conversation(n)}) + "\n" for n in range(200)))
+    train = ["--train", tmp_path / "train.jsonl", "--folder", tmp_path / "tuning", "--prepare"]
+    where = ["--input", rows, "--output", tmp_path / "out", "--base-url", emulator.base_url]
+    limit = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (9000, 9000))
+    ended = program("finetune", *train, *where, preexec_fn=limit)
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+    assert re.search(rf"{tmp_path}/tuning/_beam-temp-parts-\S+ cannot be written", ended.stderr.splitlines()[-1])
+    assert not [path for path in tmp_path.rglob("*") if "temp-" in path.name]
+
+
+def test_a_traceback_of_a_recipe_is_shown_only_with_debug(rows, tmp_path):
+    ended = program("embed_corpus", "--input", "nowhere", "--output", tmp_path / "out", "--debug")
+    assert ended.returncode == 2 and "Traceback" in ended.stderr
+    assert ended.stderr.splitlines()[-1] == "python -m pipelines.embed_corpus: no files match 'nowhere'"
+
+
+def test_ctrl_c_ends_a_recipe_at_once_and_leaves_no_file(start_emulator, rows, tmp_path):
+    server = start_emulator(latency=60)
+    where = ["--input", rows, "--output", tmp_path / "out", "--base-url", server.base_url, "--model", "tiny"]
+    command = [sys.executable, "-m", "pipelines.embed_corpus", *map(str, where)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 30
+    while not server.ledger()["in_flight"] and time.monotonic() < until:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30)[1].splitlines()[-1] == "python -m pipelines.embed_corpus: stopped by you"
+    assert process.returncode == 1 and list((tmp_path / "out").iterdir()) == []
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

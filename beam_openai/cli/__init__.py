@@ -60,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _open_streams()
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     parser, commands = _parser()
-    command = next((argument for argument in arguments if not argument.startswith("-")), None)
+    arguments = _command_first(parser, arguments)
+    command = arguments[0] if arguments else None
     try:
         if command in ENDPOINTS:
             from beam_openai.cli import run
@@ -89,6 +90,38 @@ def _open_streams() -> None:
     """Where a shell closed one (`>&-`) there is none, and what is meant for errors would go to the output."""
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - open until the end
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+
+
+def _command_first(parser: argparse.ArgumentParser, arguments: list[str]) -> list[str]:
+    """The same, options that stand before the command put behind it, and behind its verb where it has one.
+
+    Those that all commands have, that is: of another nobody could tell whether the next word is its value or the command.
+    """
+    if not arguments or not arguments[0].startswith("-") or arguments[0] in ("-h", "--help", "--version"):
+        return arguments
+    taking_a_value = _flags_of_all()
+    at = 0
+    while at < len(arguments) and arguments[at].startswith("-"):
+        name, equals, _ = arguments[at].partition("=")
+        if name != "--debug" and name not in taking_a_value:
+            parser.error(f"{name} must stand behind the command: beam-openai COMMAND {name} ...")
+        at += 1 if equals or name == "--debug" else 2
+    before, rest = arguments[:at], arguments[at:]
+    if not rest:
+        parser.error("name a command; beam-openai --help tells them")
+    words = 2 if rest[0] in FAMILIES else 1
+    return [*rest[:words], *before, *rest[words:]]
+
+
+def _flags_of_all() -> set[str]:
+    """The flags with a value that every command has but `emulator`: those of the server, and of how often to try."""
+    import dataclasses
+
+    from beam_openai.client import API
+    from beam_openai.retry import Retry
+
+    fields = {field.name for kind in (API, Retry) for field in dataclasses.fields(kind)} - {"headers"}
+    return {f"--{field.replace('_', '-')}" for field in fields}
 
 
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:

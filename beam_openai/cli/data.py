@@ -13,17 +13,23 @@ from beam_openai.parquet import ReadTables, count_rows, files
 class Input:
     """What `--input` means to an endpoint.
 
-    Attributes:
+    Args:
       patterns: paths and globs.
+      format: of tables whose names do not tell.
+      csv_text: whether all columns of CSV are text.
+      endpoint: what reads the rows.
+
+    Attributes:
       are_files: whether they are read as files, one row each, and not as tables.
 
     Raises:
       ValueError: no file matches a pattern; or some are tables, and others such files.
     """
 
-    def __init__(self, patterns: Sequence[str], format: str | None, endpoint: Any) -> None:
-        self.patterns = patterns
+    def __init__(self, patterns: Sequence[str], format: str | None, csv_text: bool, endpoint: Any) -> None:
+        self._patterns = patterns
         self._format = format
+        self._csv_text = csv_text
         self._extensions = endpoint.takes_files
         self.are_files = bool(self._extensions) and format is None and self._are_files()
         main = getattr(endpoint, endpoint.main_input)
@@ -33,18 +39,24 @@ class Input:
     def rows(self) -> ReadTables | ReadFiles:
         """What reads it: of files `path`, `name`, and their bytes where the endpoint reads those."""
         if self.are_files:
-            return ReadFiles(self.patterns, column=self._column, extensions=self._extensions)
-        return ReadTables(self.patterns, format=self._format)
+            return ReadFiles(self._patterns, column=self._column, extensions=self._extensions)
+        return ReadTables(self._patterns, format=self._format, csv_text=self._csv_text)
 
     def count(self) -> int | None:
         """How many rows there will be, where that is known without reading them."""
         if self.are_files:
-            return count_files(self.patterns, self._extensions)
-        return count_rows(self.patterns, self._format)
+            return count_files(self._patterns, self._extensions)
+        return count_rows(self._patterns, self._format)
+
+    def has_numbers_of_csv(self) -> bool:
+        """Whether a column may hold numbers because it is one of CSV that looked like it."""
+        if self.are_files or self._csv_text:
+            return False
+        return any(file.format == "csv" for file in files.find(self._patterns, self._format))
 
     def _are_files(self) -> bool:
         seen: dict[bool, str] = {}
-        for pattern in self.patterns:
+        for pattern in self._patterns:
             kinds = {self._is_file(path): path for path, _ in files.matches(pattern, "any")}
             if not kinds.keys() - {None}:
                 endings = ", ".join(sorted(self._extensions))

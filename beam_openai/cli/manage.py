@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-import traceback
 
 from beam_openai import errors
 from beam_openai.cli import flags, jobs, showing, storage, verbs
+from beam_openai.cli.failing import fail
 from beam_openai.client import API
 from beam_openai.manage import Server
 from beam_openai.retry import Retry
@@ -47,10 +47,9 @@ def run(parser: argparse.ArgumentParser, family: str, arguments: list[str]) -> i
     except BrokenPipeError:
         raise
     except (errors.APIError, ValueError, OSError) as error:
-        if given.debug:
-            traceback.print_exception(type(error), error, error.__traceback__)
-        print(f"{given.program}: {showing.printable(' '.join(str(error).split()))}", file=sys.stderr)
-        return 2 if isinstance(error, ValueError) else 1
+        fields = {**given.option_fields, **given.api_fields, **given.retry_fields}
+        names = {field: f"--{name.replace('_', '-')}" for name, field in fields.items()}
+        return fail(given.program, error, given.debug, 2 if isinstance(error, ValueError) else 1, names)
 
 
 def _server(given: argparse.Namespace) -> Server:

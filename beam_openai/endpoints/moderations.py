@@ -49,7 +49,8 @@ class Moderations(Endpoint):
     Added too: `categories: struct<bool>`, `category_scores: struct<float>` (0 to 1) and, except for text-moderation
     models, `category_applied_input_types: struct<list<string>>` ("text", "image"). Their fields are the 13 categories of
     omni-moderation, null where a model has not got them, and behind these what other categories a server has. One that
-    first comes up in the middle of a run is null, or not there, in rows that were answered before.
+    first comes up in the middle of a run is null, or not there, in rows that were answered before; docs/recipes.md shows how
+    Parquet parts that differ so are read with all their fields.
 
     OpenAI does not say how many texts a request may have: 32 go together unless `max_batch_size` says otherwise; with
     `images` one row. Rows that are null or empty fail before anything is sent. A row that makes the server refuse a
@@ -72,6 +73,13 @@ class Moderations(Endpoint):
     output: str | dict[str, str] = "flagged"
     max_batch_size: int | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.images is not None and self.images == self.input:
+            raise ValueError(
+                f"images={self.images!r} is the column of the texts, too: name the one that holds the images"
+            )
+
     @property
     def inputs(self) -> list[str]:
         own = [] if self.optional_inputs else [self.input]
@@ -79,8 +87,9 @@ class Moderations(Endpoint):
 
     @property
     def optional_inputs(self) -> list[str]:
-        # A name of the user's own is of a column that is there.
-        return [self.input] if self.images and self.input == _COLUMN else []
+        # A name of the user's own is of a column that is there, and so is one that an option is taken from.
+        is_there = self.input != _COLUMN or _COLUMN in self.columns_of_options.values()
+        return [self.input] if self.images and not is_there else []
 
     @property
     def added(self) -> list[pa.Field]:

@@ -23,6 +23,7 @@ FORMATS = {
 }
 CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
 
+_BLOCK_BYTES = 4 << 20
 # What other writers leave beside their data: _SUCCESS, .crc, temporary folders.
 _HIDDEN = ("_", ".", "beam-temp-")
 
@@ -113,6 +114,19 @@ def open_text(path: str) -> pa.NativeFile:
     codec = codec_of(path)
     stored = open_bytes(path)
     return pa.CompressedInputStream(stored, codec) if codec else stored
+
+
+def line_number(path: str, offset: int) -> int:
+    """The line of a text file that a byte is in, counted from 1."""
+    number = 1
+    with open_text(path) as source:
+        while offset:
+            data = source.read(min(offset, _BLOCK_BYTES))
+            if not data:
+                break
+            number += data.count(b"\n")
+            offset -= len(data)
+    return number
 
 
 def matches(pattern: str, format: str | None) -> Iterator[tuple[str, int]]:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import apache_beam as beam
 import pyarrow as pa
 
-from beam_openai.parquet import files, row_groups, text
+from beam_openai.parquet import csv_files, files, json_lines, row_groups
 from beam_openai.parquet.files import Piece
 
 _TEXT_PIECE_BYTES = 64 << 20
@@ -36,7 +36,8 @@ class ReadTables(beam.PTransform):
     - CSV: `.csv`, and with tabs `.tsv`; the first line names the columns. Columns are strings, and
       an empty cell is the empty string. A column is int64, and an empty cell null, where the whole
       first block of 4 MB is integers as a computer prints them (no `007`, no `+1`); a later block
-      with anything else in that column has it as strings. Blank lines are passed over.
+      with anything else in that column has it as strings. With `csv_text` all columns are strings.
+      Blank lines are passed over. A quote that nothing closes is an error, and no long cell.
 
     The text formats may be compressed: `.gz`, `.bz2`, `.zst` or `.lz4` behind the name. Such files
     and all CSV files are read by one worker each.
@@ -47,6 +48,7 @@ class ReadTables(beam.PTransform):
       format: "parquet", "jsonl" or "csv" for files whose names do not tell.
       max_rows: the most rows in one table.
       max_bytes: the size of a table in memory at which the next one begins.
+      csv_text: leave the columns of CSV as they are written, where a column of whole numbers is text.
 
     Raises:
       ValueError: when the pipeline is built: no file matches a pattern, or a format is not known.
@@ -59,6 +61,7 @@ class ReadTables(beam.PTransform):
     format: str | None = None
     max_rows: int = 8192
     max_bytes: int = 8 << 20
+    csv_text: bool = False
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -75,7 +78,8 @@ class ReadTables(beam.PTransform):
             | "SpreadFiles" >> beam.Reshuffle()
             | "Plan" >> beam.FlatMap(plan).with_output_types(Piece)
             | "SpreadPieces" >> beam.Reshuffle()
-            | "Read" >> beam.FlatMap(read_piece, self.max_rows, self.max_bytes).with_output_types(pa.Table)
+            | "Read"
+            >> beam.FlatMap(read_piece, self.max_rows, self.max_bytes, self.csv_text).with_output_types(pa.Table)
         )
 
 
@@ -117,7 +121,7 @@ def pieces_of(file: files.File) -> list[Piece]:
     return [Piece(file.path, file.format)]
 
 
-def read_piece(piece: Piece, max_rows: int, max_bytes: int) -> Iterator[pa.Table]:
+def read_piece(piece: Piece, max_rows: int, max_bytes: int, csv_text: bool = False) -> Iterator[pa.Table]:
     """The rows of a piece, in their order."""
     if piece.format == "parquet":
         # An even share, so that 8,193 rows are not one table of 8,192 and one of 1.
@@ -125,9 +129,9 @@ def read_piece(piece: Piece, max_rows: int, max_bytes: int) -> Iterator[pa.Table
         share = -(-rows // -(-rows // max_rows))
         return bounded(row_groups.read(piece), share, max_bytes)
     if piece.format == "jsonl":
-        blocks = text.read_json_lines(piece.path, piece.start, piece.stop)
+        blocks = json_lines.read_json_lines(piece.path, piece.start, piece.stop)
     else:
-        blocks = text.read_csv(piece.path)
+        blocks = csv_files.read_csv(piece.path, csv_text)
     return bounded(blocks, max_rows, max_bytes)
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+import platform
 import posixpath
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,8 +22,10 @@ from apache_beam.io.filesystems import FileSystems
 from beam_openai.parquet import files
 
 _TEMPORARY = "_beam-temp-"
-_BEGUN = "begun"
+# A file in a temporary folder that says which process began it; by its name, whether all rows are written.
+_BEGUN, _WRITTEN = "begun", "written"
 _RENAME_THREADS = 16
+_under_way: set[str] = set()
 
 
 class Sink(iobase.Sink):
@@ -69,6 +72,7 @@ class Sink(iobase.Sink):
         rename(temporary, written, parts)
         if self.overwrite:
             delete(sorted(set(matching(self.directory, pattern)) - set(parts)))
+            _clear_abandoned(self.directory)
         clear(temporary)
         return parts
 
@@ -101,12 +105,20 @@ def begin(directory: str, kind: str) -> str:
       OSError: it cannot be made.
     """
     temporary: str = FileSystems.join(directory, f"{_TEMPORARY}{kind}-{uuid.uuid4().hex[:12]}")
-    try:
-        # A real file: on an object store a folder alone proves nothing.
-        FileSystems.create(FileSystems.join(temporary, _BEGUN)).close()
-    except OSError as error:
-        raise OSError(f"{directory} cannot be written: {error}") from error
+    # A real file: on an object store a folder alone proves nothing.
+    with explained(directory), FileSystems.create(FileSystems.join(temporary, _BEGUN)) as begun:
+        begun.write(f"{platform.node()} {os.getpid()}".encode())
+    _under_way.add(temporary)
     return temporary
+
+
+@contextlib.contextmanager
+def explained(path: str) -> Iterator[None]:
+    """Makes an OSError one that says what cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{path} cannot be written: {error}") from error
 
 
 def clear_temporary(directory: str, temporary: str = "parts") -> None:
@@ -119,8 +131,48 @@ def clear_temporary(directory: str, temporary: str = "parts") -> None:
         clear(os.path.dirname(begun))
 
 
+def clear_own_temporary() -> None:
+    """Removes what writing transforms in this process have begun and not ended: for programs whose pipelines run in them.
+
+    What is written as a whole stays, as with `clear_temporary`. None of their pipelines may be running any more.
+    """
+    for temporary in list(_under_way):
+        if matching(temporary, _BEGUN):
+            clear(temporary)
+
+
+def _clear_abandoned(directory: str) -> None:
+    """Removes the temporary folders of runs that are no more: their process was one of this machine, and is gone."""
+    for name in _BEGUN, _WRITTEN:
+        for marker in matching(directory, f"{_TEMPORARY}*/{name}"):
+            with contextlib.suppress(OSError):
+                with FileSystems.open(marker) as file:
+                    process = file.read().decode("utf-8", "replace")
+                if _is_gone(process):
+                    clear(os.path.dirname(marker))
+
+
+def _is_gone(process: str) -> bool:
+    node, _, number = process.rpartition(" ")
+    if node != platform.node() or not number.isdecimal() or os.name != "posix":
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):  # somebody else's, or no number of a process
+        pass
+    return False
+
+
+def unfinished(directory: str, temporary: str) -> list[str]:
+    """The temporary folders of runs of `temporary` that have written all rows, and not yet named all parts."""
+    return [os.path.dirname(written) for written in matching(directory, f"{_TEMPORARY}{temporary}-*/{_WRITTEN}")]
+
+
 def clear(temporary: str) -> None:
     """Removes a temporary folder; it may be gone, if an earlier try came this far."""
+    _under_way.discard(temporary)
     if not files.is_local(temporary):
         # An object store has no folder to remove, only what is in it.
         delete(matching(temporary, "*"))
@@ -166,12 +218,12 @@ def matching(directory: str, pattern: str) -> list[str]:
 
 def forget(temporary: str) -> None:
     """From now on `clear_temporary` passes the folder over."""
-    begun = FileSystems.join(temporary, _BEGUN)
+    begun, written = (FileSystems.join(temporary, name) for name in (_BEGUN, _WRITTEN))
     with contextlib.suppress(OSError):  # an earlier try came this far
         if files.is_local(begun):
-            os.remove(begun)
+            os.rename(begun, written)
         else:
-            FileSystems.delete([begun])
+            FileSystems.rename([begun], [written])
 
 
 def delete(paths: Sequence[str]) -> None:

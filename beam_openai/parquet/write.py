@@ -34,14 +34,17 @@ class WriteTables(beam.PTransform):
 
     A part has the schema of the data. Where tables differ only in what widens without loss (null to
     any type, int32 to int64, float to double, a struct that gains fields, nullability), they share
-    a part; a table with another schema goes to a part of its own. A column of a type that Parquet
-    cannot hold (an empty struct, a union) is written as JSON text, and a fixed_size_list with a
-    null in it as a list. Lists of floats, at any depth, are stored plain, without dictionary,
-    statistics and compression, none of which pays for vectors; all else is compressed with zstd.
+    a part; a table with another schema goes to a part of its own, and of a struct a later part may
+    have more fields than the first: docs/recipes.md shows how all are read. A column of a type that
+    Parquet cannot hold (an empty struct, a union) is written as JSON text, and a fixed_size_list
+    with a null in it as a list. Lists of floats, at any depth, are stored plain, without
+    dictionary, statistics and compression, none of which pays for vectors; all else is compressed
+    with zstd.
 
     Attributes:
       directory: where the parts go, on any filesystem that Beam knows; created if it is not there.
-      overwrite: replace the parts in the directory. They stay until the new ones are in place.
+      overwrite: replace the parts in the directory. They stay until the new ones are in place. What
+        runs on this machine have left there that were killed goes with them.
       row_group_bytes: what is gathered in memory and written as one row group.
       part_bytes: the size in memory of the rows after which the next part begins.
       temporary: is in the name of the temporary folder, for `clear_temporary` to know it by.

@@ -57,13 +57,15 @@ class FineTuningData(beam.PTransform):
     are those of tiktoken where it is installed, else an estimate of one in three bytes.
 
     One worker writes, because a job takes one file: there are as few as `file_bytes` allows, none with fewer examples than
-    a job needs if there are others. They appear when all is written; where the job fails there are none.
+    a job needs if there are others. They appear when all is written; where the job fails there are none (only a
+    `_beam-temp-*` folder, which `parquet.clear_temporary` removes).
 
     Attributes:
       directory: where the files go, on any filesystem that Beam knows; created if it is not there.
       model: to be trained. By its name there is a limit for the tokens of an example.
       form: "chat", "completion" or "preference", where the columns could be of several.
-      overwrite: replace the files in the directory. They stay until the new ones are in place.
+      overwrite: replace the files in the directory. They stay until the new ones are in place. What runs on this machine
+        have left there that were killed goes with them.
       max_tokens: tokens of an example at most; default the model's, where it is known.
       epochs: how often the job will train on each example; default as OpenAI would choose.
       file_bytes: of one file at most. OpenAI takes 512 MB.

@@ -87,14 +87,16 @@ class _Writer(iobase.Writer):
         line = self._held.popleft()
         self._held_bytes -= len(line)
         if self._file is None:
-            path = f"{self._prefix}-{len(self._paths):05}.jsonl"
-            self._file = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
-            self._paths.append(path)
+            self._paths.append(f"{self._prefix}-{len(self._paths):05}.jsonl")
+            with sink.explained(self._paths[-1]):
+                self._file = FileSystems.create(self._paths[-1], compression_type=CompressionTypes.UNCOMPRESSED)
             self._written = 0
-        self._file.write(line)
+        with sink.explained(self._paths[-1]):
+            self._file.write(line)
         self._written += len(line)
 
     def _close_file(self) -> None:
         if self._file is not None:
-            self._file.close()
-            self._file = None
+            file, self._file = self._file, None
+            with sink.explained(self._paths[-1]):
+                file.close()
