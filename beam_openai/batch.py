@@ -13,11 +13,14 @@ from beam_openai import errors, recovery, sources, stored, structs
 from beam_openai.answers import Answer, Bad
 from beam_openai.bundle import Bundle
 from beam_openai.client import Body, Request, Response
-from beam_openai.quota import Grant
+from beam_openai.quota import Cost, Grant
 from beam_openai.sources import ANSWER_TOKENS, TOKENS, Segment
 
 RAW_BYTES = 65_536
 """How much of an unusable answer `error.raw` keeps."""
+
+_OVERLOADED = (503, 529)
+"""What servers answer that have too much to do."""
 
 _MUCH_BYTES = 65_536
 """An answer that is so long to read that the next request need not wait for it."""
@@ -29,17 +32,32 @@ class Batch:
     def __init__(self, bundle: Bundle, segments: list[Segment], attempts: int = 0) -> None:
         self.owner = bundle
         self._bundle = bundle
-        self.tokens = float(sum(segment.costs[:, (TOKENS, ANSWER_TOKENS)].sum() for segment in segments))
         self._segments = segments
         self._rows = sum(len(segment) for segment in segments)
         self._endpoint = bundle.endpoint
         self._service = bundle.service
+        self._tokens = float(sum(segment.costs[:, TOKENS].sum() for segment in segments))
+        self._answer_tokens = float(sum(segment.costs[:, ANSWER_TOKENS].sum() for segment in segments))
+        self.limiter = self._service.limiter_of(self._model())
         self._attempts = attempts
         self._request: Request = None  # type: ignore[assignment]  # until one was made
         self._is_new = True
         self._began = 0.0
         self._memory = 0
         self._outcome: Response | BaseException | None = None
+
+    @property
+    def cost(self) -> Cost:
+        """What it takes of the quota: where no option bounds an answer's length, what answers turned out to have."""
+        answers = self._answer_tokens or self._rows * self._bundle.learned.answer_tokens
+        return Cost(1.0, self._tokens + answers, self._endpoint.images_made(self._rows))
+
+    def _model(self) -> str:
+        if isinstance(self._endpoint.model, str):
+            return self._endpoint.model
+        # The same in all its rows, which is why they are in one request.
+        first = dataclasses.replace(self._segments[0], stop=self._segments[0].start + 1)
+        return str(self._endpoint.options(sources.inputs_of([first]))["model"])
 
     def send(self, grant: Grant) -> bool:
         """One attempt; its outcome is kept for `receive`. Whether that will take long."""
@@ -55,7 +73,7 @@ class Batch:
 
     def _attempt(self, grant: Grant) -> None:
         if self._bundle.is_stopped or not self._bundle.packing.fits(self._segments):
-            self._service.limiter.cancel(grant)
+            self.limiter.cancel(grant)
             self._divide()
             return
         now = time.monotonic()
@@ -65,7 +83,7 @@ class Batch:
             self._request = stored.found(self._named(self._endpoint.request(self._inputs)))
         except errors.InvalidInputError as error:
             # Nothing is sent, and nothing counted.
-            self._service.limiter.cancel(grant)
+            self.limiter.cancel(grant)
             self._outcome = error
             return
         self._attempts += 1
@@ -88,25 +106,33 @@ class Batch:
         self._service.memory.take(self._memory)
 
     def _observe(self, grant: Grant, latency: float) -> None:
-        outcome = self._outcome
+        outcome, now = self._outcome, time.monotonic()
         self._bundle.note(latency, attempts=1, **({"requests": 1} if self._is_new else {"retries": 1}))
         self._is_new = False
         if isinstance(outcome, Response | errors.APIError) and outcome.headers:
             self._service.reached = True
-            self._service.limiter.observe(grant, outcome.headers, time.monotonic())
+            refused = isinstance(outcome, errors.RateLimitError) or getattr(outcome, "status", 200) in _OVERLOADED
+            self.limiter.observe(grant, outcome.headers, now, refused)
         if isinstance(outcome, errors.APIError) and (outcome.status is not None or not outcome.reached):
             # Refused, or never arrived. What was cut off may have been billed, and stays counted.
-            self._service.limiter.settle(grant, 0)
+            self.limiter.settle(grant, 0)
         self._grant = grant
 
-    def receive(self) -> None:
-        """What follows from the outcome."""
+    def receive(self) -> bool:
+        """What follows from the outcome; whether it was a success."""
         try:
+            is_answer = isinstance(self._outcome, Response)
             error = self._read()
             if error is not None and not self._bundle.is_stopped:
                 self._recover(error)
+            return is_answer and error is None
         except BaseException as error:
-            self._service.stop(error, self._bundle.learned)
+            self.give_up(error)
+            return False
+
+    def give_up(self, error: BaseException) -> None:
+        """Nothing more is sent: the job stops."""
+        self._service.stop(error, self._bundle.learned)
 
     def _read(self) -> errors.APIError | None:
         """Decodes the answer; returns an error that something can be done about, and raises what stops the job."""
@@ -184,7 +210,9 @@ class Batch:
         if answer.prompt_tokens:
             if self._endpoint.is_text:
                 self._bundle.learned.count.learn(self._bundle.packing.tokens(self._segments), answer.prompt_tokens)
-            self._service.limiter.settle(self._grant, answer.prompt_tokens + (answer.completion_tokens or 0))
+            self.limiter.settle(self._grant, answer.prompt_tokens + (answer.completion_tokens or 0))
+        if answer.completion_tokens:
+            self._bundle.learned.learn_answers(answer.completion_tokens / self._rows)
         return used
 
     def _settled(self, answer: Answer) -> tuple[Sequence[pa.Array | list[Any]], dict[int, Bad]]:
@@ -249,8 +277,7 @@ class Batch:
         wait = retry.wait(self._attempts, time.monotonic() - self._began, recovery.asked(error, time.time()))
         if wait is not None:
             if isinstance(error, errors.RateLimitError):
-                self._service.limiter.pause(wait, time.monotonic())
-                self._service.pool.slow_down()
+                self.limiter.pause(wait, time.monotonic())
             self._service.pool.submit(self, wait)
         elif (down := self._service.exhausted(error)) is not None:
             self._service.stop(down)

@@ -55,7 +55,7 @@ class Bundle:
         self.endpoint = endpoint
         self.service = service
         self.learned = service.learned_of(endpoint)
-        self.packing = Packing(endpoint, self.learned, lambda: service.limiter.largest)
+        self.packing = Packing(endpoint, self.learned, lambda: service.largest)
         self._wanted = sources.Wanted(endpoint.columns_read, endpoint.optional_inputs, endpoint.fields)
         self._changed = threading.Condition()
         self._news: deque[_News] = deque()
@@ -277,7 +277,7 @@ class Bundle:
 
     def has_room(self) -> bool:
         """Whether another element may come in: the pool is to have a next batch at hand, and no more."""
-        return self._batches <= 2 * self.endpoint.concurrency and self._held <= _HELD_BYTES
+        return self._batches <= 2 * self.service.pool.places and self._held <= _HELD_BYTES
 
     def is_done(self) -> bool:
         return not self._batches

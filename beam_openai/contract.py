@@ -28,9 +28,9 @@ class Contract:
       model: the model's name, as the server knows it; or a column that holds each row's, `column("model")`.
       api: where the server is, and where its key is.
       retry: how often and how long to try.
-      quota: a ceiling for this model in each worker process, beside what the server's headers say.
+      quota: a ceiling of your own for this model, beside what the server's headers say.
       concurrency: requests in flight at most, for all transforms of a process with the same api, model and quota; of
-        several such, the largest counts.
+        several such, the largest counts. None for as many as the quota needs or the server answers best, 512 at most.
       journal: reserved for a folder that keeps answers for a re-run; not supported by this version, so it must be None.
       params: sent verbatim in every request's body: what the server knows and this library does not.
 
@@ -62,7 +62,7 @@ class Contract:
     api: API = dataclasses.field(default_factory=API)
     retry: Retry = dataclasses.field(default_factory=Retry)
     quota: Quota = dataclasses.field(default_factory=Quota)
-    concurrency: int = 32
+    concurrency: int | None = None
     journal: str | None = None
     params: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -70,8 +70,6 @@ class Contract:
         if not (isinstance(self.model, Column) or (isinstance(self.model, str) and self.model.strip())):
             raise ValueError(f"model must be a model's name, not {self.model!r}")
         check("concurrency", self.concurrency, 1, float("inf"), whole=True)
-        if self.concurrency is None:
-            raise ValueError("concurrency must be a whole number 1 or more, not None")
         if self.journal is not None:
             raise ValueError("journal is not supported by this version")
         for name, kind in (("api", API), ("retry", Retry), ("quota", Quota), ("params", Mapping)):
@@ -139,6 +137,10 @@ class Contract:
 
     def answer_tokens(self, rows: pa.Table) -> Counts | float:
         """Tokens of each row's answer that count against tokens per minute before it is known."""
+        return 0.0
+
+    def images_made(self, rows: int) -> float:
+        """Images that so many rows ask for, which count against images per minute."""
         return 0.0
 
     def request(self, rows: pa.Table) -> Request:

@@ -15,6 +15,7 @@
       NotFoundError                 stop   404, 405, 415, a redirect: wrong address or model
       ConfigurationError            stop   an option that the model or the server does not know
       ServerDownError               stop   too many requests in a row without one success
+      SharedQuotaError              stop   no Redis for a shared quota; "wait" where it cannot be reached at the moment
       InvalidInputError             fail   a file that a request is to carry is not there, too large, or cannot be read
 
 `action` is what to do: "wait" and try again, "split" the request (or fail its only row), "fail" its rows, "stop" the job;
@@ -144,6 +145,12 @@ class ConfigurationError(APIError):
 
 class ServerDownError(APIError):
     action = "stop"
+
+
+class SharedQuotaError(APIError):
+    """No Redis for a shared quota, without which nothing is sent; `action` is "wait" where it cannot be reached now."""
+
+    action: Action = "stop"
 
 
 class InvalidInputError(APIError):

@@ -16,6 +16,9 @@ from beam_openai.service import Learned
 from beam_openai.sources import ANSWER_TOKENS, BYTES, TOKENS, Costs, Segment
 from beam_openai.tokens import Estimate
 
+_PLACES = 64
+"""Requests in flight to reckon with, where nobody says how many there are."""
+
 
 class Packing:
     """The rows of a bundle that wait to be sent, those apart that cannot share a request.
@@ -61,7 +64,7 @@ class Packing:
             if not waiting.rows:
                 del self._waiting[key]
         # Where hardly two rows may share a request, they are not kept until the bundle ends in the hope of others.
-        most = 0 if pressed else 2 * self._endpoint.concurrency * most_rows
+        most = 0 if pressed else 2 * (self._endpoint.concurrency or _PLACES) * most_rows
         if self._rows > most:
             yield from self._thinned(most // 2)
 

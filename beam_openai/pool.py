@@ -1,18 +1,18 @@
-"""The threads of a process that send requests, and the order in which they do.
+"""The threads of a process that send requests.
 
-A task waits in one of two queues: fresh ones first come, first served; tries after a wait by the time they are due, and
-before all fresh ones, so that an old row never starves. A thread takes a task when a place in flight is free and the
-limiter lets it pass. Waiting of either kind holds no thread's connection, no place in flight and no lock.
+Tasks stand in lanes, those of one limiter in one lane. A thread takes the first of a lane when a place in flight is free and
+the limiter lets it pass; where several could go, the lanes take turns. Waiting of any kind holds no connection, no place in
+flight and no lock.
 """
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import threading
-from collections import deque
 from typing import Protocol
 
+from beam_openai.errors import SharedQuotaError
+from beam_openai.lanes import Lane, Task
+from beam_openai.places import Places
 from beam_openai.quota import Grant, Limiter
 
 
@@ -20,40 +20,25 @@ class Clock(Protocol):
     def __call__(self) -> float: ...
 
 
-class Task(Protocol):
-    """One attempt at one request."""
-
-    tokens: float
-
-    @property
-    def owner(self) -> object:
-        """Whose task it is, to be cancelled with."""
-
-    def send(self, grant: Grant) -> bool:
-        """Blocks until there is an answer or an error; whether `receive` will take long. Raises nothing."""
-
-    def receive(self) -> None:
-        """What follows from the answer; where that takes long, no longer counted as in flight. Raises nothing."""
-
-
 class Pool:
     """Up to `size` requests in flight, one until the first has succeeded.
 
     Beginning with one means that a wrong key or an empty account costs one request, and that a restarted worker does not
     begin with a burst.
+
+    Args:
+      size: requests in flight; None for as many as turn out to be best, see places.py.
+      clock: seconds.
     """
 
     # Threads beyond those in flight: they decode answers while the others wait for theirs.
     _DECODERS = 4
 
-    def __init__(self, size: int, limiter: Limiter, clock: Clock) -> None:
-        self._size = size
-        self._limiter = limiter
+    def __init__(self, size: int | None, clock: Clock) -> None:
+        self._places = Places(size)
         self._clock = clock
         self._changed = threading.Condition()
-        self._fresh: deque[Task] = deque()
-        self._later: list[tuple[float, int, Task]] = []
-        self._order = itertools.count()
+        self._lanes: dict[Limiter, Lane] = {}
         self._in_flight = 0
         self._idle = 0
         self._starting = 0
@@ -62,8 +47,6 @@ class Pool:
         self._threads: list[threading.Thread] = []
         self._throttled = 0.0
         self._refused_since: float | None = None
-        self._allowed = float(size)
-        self._slowed_at = float("-inf")
         self.proved = False
 
     @property
@@ -71,9 +54,14 @@ class Pool:
         return self._in_flight
 
     @property
+    def places(self) -> int:
+        """How many may be in flight, once one has succeeded."""
+        return self._places.number
+
+    @property
     def is_hungry(self) -> bool:
         """Whether there is little left to be sent."""
-        return 2 * len(self._fresh) <= self._size
+        return 2 * sum(lane.fresh for lane in list(self._lanes.values())) <= self._places.number
 
     @property
     def throttled(self) -> float:
@@ -87,52 +75,40 @@ class Pool:
         with self._changed:
             if self._closed:
                 return
-            if wait is None:
-                self._fresh.append(task)
-            else:
-                heapq.heappush(self._later, (self._clock() + wait, next(self._order), task))
+            self._lane(task).put(task, None if wait is None else self._clock() + wait)
             self._ensure_follower()
+
+    def _lane(self, task: Task) -> Lane:
+        lane = self._lanes.get(task.limiter)
+        if lane is None:
+            lane = self._lanes[task.limiter] = Lane(task.limiter)
+        return lane
 
     def prove(self) -> None:
-        """A success: after the first, `size` requests may be in flight; after `slow_down`, a little more than before."""
-        if self.proved and self._allowed >= self._size:
-            return
-        with self._changed:
-            self._allowed = min(float(self._size), self._allowed + 1 / self._allowed)
-            if not self.proved:
+        """A success: after the first, more than one request may be in flight."""
+        if not self.proved:
+            with self._changed:
                 self.proved = True
                 self._changed.notify_all()
-            self._ensure_follower()
-
-    def slow_down(self) -> None:
-        """The server has had too much: half as many in flight, and one more for each round of successes.
-
-        Once a second at most: what was sent together is refused together, for one reason.
-        """
-        with self._changed:
-            now = self._clock()
-            if now - self._slowed_at >= 1.0:
-                self._slowed_at = now
-                self._allowed = max(1.0, min(self._allowed, self._in_flight + 1.0) / 2)
+                self._ensure_follower()
 
     def unprove(self) -> None:
         """Back to one request until the next success."""
         with self._changed:
             self.proved = False
 
-    def widen(self, size: int) -> None:
+    def widen(self, size: int | None) -> None:
         """At least so many requests may be in flight."""
         with self._changed:
-            self._size, self._allowed = max(self._size, size), max(self._allowed, float(size))
+            self._places.widen(size)
             self._changed.notify_all()
             self._ensure_follower()
 
     def cancel(self, owner: object) -> None:
         """Drops what the owner has queued; what is in flight goes on."""
         with self._changed:
-            self._fresh = deque(task for task in self._fresh if task.owner is not owner)
-            self._later = [entry for entry in self._later if entry[2].owner is not owner]
-            heapq.heapify(self._later)
+            for lane in self._lanes.values():
+                lane.cancel(owner)
             # Who watches the clock does so for a task that may be gone.
             self._changed.notify()
 
@@ -140,8 +116,7 @@ class Pool:
         """Ends all threads; returns when they have ended."""
         with self._changed:
             self._closed = True
-            self._fresh.clear()
-            self._later.clear()
+            self._lanes.clear()
             self._note_refused(False, self._clock())
             self._changed.notify_all()
         for thread in self._threads:
@@ -162,70 +137,114 @@ class Pool:
         self._threads.append(thread)
 
     def _work(self) -> None:
-        starting, landing = 1, 0
-        while (taken := self._take(starting, landing)) is not None:
-            starting = 0
+        starting, landing, answer = 1, 0, None
+        while (taken := self._take(starting, landing, answer)) is not None:
+            starting, landing, answer = 0, 1, None
             task, grant = taken
+            if not self._is_booked(task, grant):
+                continue
             is_long = task.send(grant)
+            latency = self._clock() - grant.at
             # The first success, or what stops the job, is to be known before another request goes out. Where it is
             # short, the same thread goes on: to wake another would take longer.
-            landing = 0 if is_long and self.proved else 1
-            if not landing:
+            if is_long and self.proved:
+                landing = 0
                 self._land()
-            task.receive()
+            if task.receive():
+                answer = latency, grant.pace
+
+    def _is_booked(self, task: Task, grant: Grant) -> bool:
+        """Whether the ceiling that is shared with other processes lets it pass now; else it is queued for when it does."""
+        try:
+            wait = task.limiter.book(grant, self._clock())
+        except SharedQuotaError as error:
+            task.give_up(error)
+            return False
+        if wait <= 0:
+            return True
+        now = self._clock()
+        if not grant.booking:
+            task.limiter.cancel(grant)
+        # The others would only stand in line behind it.
+        task.limiter.pause(wait, now)
+        with self._changed:
+            if not self._closed:
+                self._lane(task).put(task, now + wait, grant if grant.booking else None)
+        return False
 
     def _land(self) -> None:
         with self._changed:
             self._in_flight -= 1
             self._ensure_follower()
 
-    def _take(self, starting: int, landing: int) -> tuple[Task, Grant] | None:
+    def _take(
+        self, starting: int, landing: int, answer: tuple[float, float | None] | None
+    ) -> tuple[Task, Grant] | None:
+        """The next task to be sent, as soon as one may be; None when the pool is closed.
+
+        Args:
+          starting: 1 if the thread has just begun.
+          landing: 1 if it gives a place up.
+          answer: of its last task, if that was a success: the latency, and the pace that the quota allowed.
+        """
         with self._changed:
+            if answer is not None:
+                self._note_answer(*answer)
             self._starting -= starting
             self._in_flight -= landing
             while not self._closed:
                 now = self._clock()
-                wait, refused = self._until_next(now)
+                wait, refused, lane = self._until_next(now)
                 self._note_refused(refused, now)
-                if wait <= 0:
+                if lane is not None and wait <= 0:
                     self._in_flight += 1
-                    task = heapq.heappop(self._later)[2] if self._is_due(now) else self._fresh.popleft()
-                    grant = self._limiter.take(task.tokens, now)
+                    taken = lane.take(now)
+                    self._take_turns(lane)
                     self._ensure_follower()
-                    return task, grant
+                    return taken
                 self._sleep(now, wait)
             return None
 
+    def _note_answer(self, latency: float, pace: float | None) -> None:
+        before = self._places.number
+        is_full = self.proved and self._in_flight >= before and any(lane.fresh for lane in self._lanes.values())
+        self._places.answered(self._clock(), latency, is_full, pace)
+        if self._places.number > before:
+            self._changed.notify_all()
+
+    def _take_turns(self, lane: Lane) -> None:
+        """The lane comes last the next time; an empty one goes."""
+        if len(self._lanes) > 1:
+            del self._lanes[lane.limiter]
+            if lane:
+                self._lanes[lane.limiter] = lane
+
     @property
-    def _places(self) -> int:
+    def _most(self) -> int:
         """How many may be in flight now."""
-        return int(self._allowed) if self.proved else 1
+        return self._places.number if self.proved else 1
 
-    def _until_next(self, now: float) -> tuple[float, bool]:
-        """Seconds until the next task may be sent, infinite if only a change can bring one; whether the limiter is why."""
-        if self._in_flight >= self._places:
-            return float("inf"), False
-        due = self._later[0][0] - now if self._later else float("inf")
-        if due <= 0:
-            task = self._later[0][2]
-        elif self._fresh and (self.proved or not self._later):
-            task = self._fresh[0]
-        else:
-            # Before the first success, what failed goes first: it tells whether the others should be sent at all.
-            return due, bool(self._later) and self._limiter.wait(self._later[0][2].tokens, now) > 0
-        wait = self._limiter.wait(task.tokens, now)
-        return min(wait, due) if due > 0 else wait, wait > 0
-
-    def _is_due(self, now: float) -> bool:
-        return bool(self._later) and self._later[0][0] <= now
+    def _until_next(self, now: float) -> tuple[float, bool, Lane | None]:
+        """Seconds until a task may be sent, infinite if only a change can bring one; whether a limiter is why; its lane."""
+        if self._in_flight >= self._most:
+            return float("inf"), False, None
+        soonest, refused, first = float("inf"), False, None
+        for lane in self._lanes.values():
+            wait, is_refused = lane.until_next(now, self.proved)
+            if wait <= 0:
+                return wait, False, lane
+            refused = refused or is_refused
+            if wait < soonest:
+                soonest, first = wait, lane
+        return soonest, refused, first
 
     def _ensure_follower(self) -> None:
         """Another thread must look at the queues, since this one will be busy."""
-        if not (self._fresh or self._later) or self._in_flight >= self._places:
+        if self._in_flight >= self._most or not any(self._lanes.values()):
             return  # who gives up a place looks at them
         if self._idle:
             self._changed.notify()
-        elif not self._starting and len(self._threads) < self._size + self._DECODERS:
+        elif not self._starting and len(self._threads) < self._places.most + self._DECODERS:
             self._start_thread()
 
     def _sleep(self, now: float, wait: float) -> None:

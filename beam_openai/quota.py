@@ -1,39 +1,45 @@
 """Requests and tokens per minute: wait until it fits.
 
-Three things decide when a request of c tokens may be sent, and the longest wait counts:
+Four things decide when a request may be sent, and the longest wait counts:
 
-    the user's ceiling   in every window of 60 s at most `limit`, and evenly: a send of c is followed by c * 60 / limit
-                         seconds in which nothing is sent, less what the send was late, one second at most
-    the server's bucket  as its last x-ratelimit headers told it, less what was sent since; it refills at
-                         (limit - remaining) / reset, up to the limit, and has to hold c
-    a pause              what a 429 asked for
+    the user's ceiling    in every window of 60 s at most so much, and evenly: ceilings.py; for all processes: shared/
+    the server's buckets  as its x-ratelimit headers tell them: all that is refilled is used, in equal shares by all who
+                          send, a tenth of it being left in the bucket: the law is in buckets.py
+    refusals              that no header explains: the pace goes back to what was accepted, and grows again: refusals.py
+    a pause               what a 429 asked for
 
 Time is a parameter: nothing here sleeps or reads a clock.
 """
 
 from __future__ import annotations
 
-import collections
 import dataclasses
+import random
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
-from beam_openai import durations
-
-_WINDOW = 60.0
-_FORGOTTEN = float("-inf")
+from beam_openai.buckets import Bucket, Sent
+from beam_openai.ceilings import Ceiling
+from beam_openai.errors import SharedQuotaError
+from beam_openai.refusals import Refusals
+from beam_openai.shared import Booking, Shared, check_url
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Quota:
-    """A ceiling of the user's own, for a model in each worker process.
+    """A ceiling of the user's own, for each model: of each worker process, or of all of them together.
 
-    What the server's headers say is obeyed beside it.
+    What the server's headers say is obeyed beside it: `Quota()` learns from them alone, and needs nothing else.
 
     Attributes:
       requests_per_minute: requests in any 60 seconds; None for no ceiling. Retries count.
       tokens_per_minute: tokens in any 60 seconds; reserved by estimate, corrected by the answer's usage.
-      shared: reserved for one ceiling shared by all workers; not supported by this version, so it must be None.
+      images_per_minute: images made in any 60 seconds.
+      shared: a Redis that keeps the ceiling for all workers of all jobs that name it, so that together they never pass it:
+        its URL (`redis://host:6379/0`, without a password), or the name of an environment variable of the workers that
+        holds the URL. None for a ceiling of each process by itself. Nothing is sent while Redis cannot be reached, and
+        after two minutes of that the job stops.
 
     Raises:
       ValueError: a value that can never work.
@@ -41,29 +47,75 @@ class Quota:
 
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
+    images_per_minute: float | None = None
     shared: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("requests_per_minute", "tokens_per_minute"):
+        for name in ("requests_per_minute", "tokens_per_minute", "images_per_minute"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"Quota.{name} must be more than 0, not {value!r}")
         if self.shared is not None:
-            raise ValueError("Quota(shared=...) is not supported by this version: a quota holds for one worker process")
+            check_url(self.shared)
+            if not any(self.limits.values()):
+                raise ValueError("Quota(shared=...) shares a ceiling: set requests_per_minute or tokens_per_minute")
+
+    @property
+    def limits(self) -> dict[str, float | None]:
+        """The ceilings by what they count, in the order of `Cost`."""
+        return {
+            "requests": self.requests_per_minute,
+            "tokens": self.tokens_per_minute,
+            "images": self.images_per_minute,
+        }
 
 
-@dataclasses.dataclass
+class Cost(NamedTuple):
+    """What a request takes of a quota."""
+
+    requests: float = 1.0
+    tokens: float = 0.0
+    images: float = 0.0
+
+
+_REQUESTS, _TOKENS, _IMAGES = range(3)
+_PATIENCE = 120.0
+"""Seconds without the shared ceiling after which the job stops."""
+_AGAIN = 1.0
+"""Seconds after which it is asked again."""
+_LATE = 1.0
+"""Seconds after its time in which a booked request may still be sent."""
+# By their names in the headers.
+_BUCKETS = {
+    "requests": _REQUESTS,
+    "tokens": _TOKENS,
+    "images": _IMAGES,
+    "project-requests": _REQUESTS,
+    "project-tokens": _TOKENS,
+}
+
+
+@dataclasses.dataclass(slots=True)
 class Grant:
-    """Leave to send one request of `tokens`.
+    """Leave to send one request.
 
     Attributes:
-      sent: what had been sent by then, with it, for each of the server's buckets.
-      reserved: its entries in the ceilings of requests and of tokens.
+      cost: what it takes by estimate.
+      at: when it was given.
+      sent: what each of the server's buckets knew then.
+      reserved: its entries in the user's ceilings.
+      pace: such requests a second that the server's quota allows this process, where it is known.
+      booking: its place in the ceiling that is shared with other processes.
+      due: when that place is.
     """
 
-    tokens: float
-    sent: list[float]
+    cost: Cost
+    at: float
+    sent: list[Sent]
     reserved: list[list[float]]
+    pace: float | None = None
+    booking: Booking | None = None
+    due: float = 0.0
 
 
 class Limiter:
@@ -72,163 +124,143 @@ class Limiter:
     Args:
       quota: the user's ceiling.
       now: seconds of a monotonic clock; so are all `now` below.
+      shared: keeps the ceiling in its place, if it is shared with other processes.
+      uniform: draws from [0, 1).
     """
 
-    def __init__(self, quota: Quota, now: float) -> None:
+    def __init__(
+        self,
+        quota: Quota,
+        now: float,
+        shared: Shared | None = None,
+        uniform: Callable[[], float] = random.random,
+    ) -> None:
         self._lock = threading.Lock()
-        self._ceilings = (
-            _Ceiling(quota.requests_per_minute, now),
-            _Ceiling(quota.tokens_per_minute, now),
-        )
-        self._buckets = tuple(_Bucket(what) for what in ("requests", "tokens", "project-tokens"))
+        self._limits = quota.limits
+        self._shared = shared
+        self._ceilings = [
+            (what, Ceiling(limit, now)) for what, limit in enumerate(self._limits.values()) if limit and not shared
+        ]
+        self._unreached_since: float | None = None
+        self._buckets = [(what, Bucket(name, uniform)) for name, what in _BUCKETS.items()]
+        self._refusals = Refusals()
         self._paused_until = now
         self._largest = quota.tokens_per_minute
 
     @property
     def largest(self) -> float | None:
         """The most tokens that one request may have and ever pass; None where nothing limits it."""
-        limits = [limit for limit in (self._largest, *(bucket.limit for bucket in self._buckets[1:])) if limit]
-        return min(limits, default=None)
+        limits = [bucket.limit for what, bucket in self._buckets if what == _TOKENS]
+        return min((limit for limit in (self._largest, *limits) if limit), default=None)
 
-    def wait(self, tokens: float, now: float) -> float:
-        """Seconds until a request of so many tokens may be sent; 0.0 if it may be sent now."""
+    def wait(self, cost: Cost, now: float) -> float:
+        """Seconds until such a request may be sent; 0.0 if it may be sent now."""
         with self._lock:
-            ceilings = [ceiling.wait(cost, now) for cost, ceiling in zip((1.0, tokens), self._ceilings)]
-            buckets = [bucket.wait(cost, now) for cost, bucket in self._costs(tokens)]
-            return max(0.0, self._paused_until - now, *ceilings, *buckets)
+            wait = max(0.0, self._paused_until - now, self._refusals.wait(now))
+            for what, ceiling in self._ceilings:
+                if cost[what]:
+                    wait = max(wait, ceiling.wait(cost[what], now))
+            for what, bucket in self._buckets:
+                if cost[what]:
+                    wait = max(wait, bucket.wait(cost[what], now))
+            return wait
 
-    def take(self, tokens: float, now: float) -> Grant:
+    def take(self, cost: Cost, now: float) -> Grant:
         """Counts a request that is about to be sent."""
         with self._lock:
-            reserved = [ceiling.take(cost, now) for cost, ceiling in zip((1.0, tokens), self._ceilings)]
-            sent = [bucket.take(cost, now) for cost, bucket in self._costs(tokens)]
-            return Grant(tokens, sent, reserved)
+            self._refusals.take(now)
+            reserved = [ceiling.take(cost[what], now) for what, ceiling in self._ceilings]
+            sent = [bucket.take(cost[what], now) for what, bucket in self._buckets]
+            paces = [known.pace / known.cost for known in sent if known.pace and known.cost]
+            return Grant(cost, now, sent, reserved, min(paces, default=None))
 
-    def settle(self, grant: Grant, used: float) -> None:
+    def book(self, grant: Grant, now: float) -> float:
+        """Asks for a place in the ceiling that is shared with other processes; blocks for as long as Redis takes to answer.
+
+        Seconds until the request may be sent, 0.0 for now. With `grant.booking` it has its place then, and need not ask
+        again; without, it must.
+
+        Raises:
+          SharedQuotaError: there has been no Redis for two minutes, or there never will be.
+        """
+        if self._shared is None:
+            return 0.0
+        if grant.booking is not None:
+            if now <= grant.due + _LATE:
+                return 0.0
+            self._shared.cancel(grant.booking)
+            grant.booking = None
+        # What is larger than the ceiling by estimate takes all of it: whether it is, only the answer can tell.
+        costs = {
+            name: min(cost, limit or cost) for (name, limit), cost in zip(self._limits.items(), grant.cost, strict=True)
+        }
+        try:
+            answer = self._shared.reserve(costs)
+        except SharedQuotaError as error:
+            return self._unreached(error, now)
+        self._unreached_since = None
+        if isinstance(answer, Booking):
+            grant.booking, grant.due = answer, now + answer.wait
+        return answer.wait
+
+    def _unreached(self, error: SharedQuotaError, now: float) -> float:
+        since = self._unreached_since = now if self._unreached_since is None else self._unreached_since
+        if error.action == "stop" or now - since > _PATIENCE:
+            error.action = "stop"
+            raise error
+        return _AGAIN
+
+    def settle(self, grant: Grant, tokens: float) -> None:
         """Corrects what was reserved by what was used: 0 for a request that was refused or never arrived."""
         with self._lock:
-            self._ceilings[1].settle(grant.reserved[1], used)
+            for (what, ceiling), entry in zip(self._ceilings, grant.reserved):
+                if what == _TOKENS:
+                    ceiling.settle(entry, tokens)
+        if self._shared is not None and grant.booking is not None:
+            self._shared.settle(grant.booking, {"tokens": tokens})
 
     def cancel(self, grant: Grant) -> None:
         """Takes back a request that was not sent after all."""
         with self._lock:
-            for ceiling, entry in zip(self._ceilings, grant.reserved):
+            self._refusals.give_back()
+            for (_, ceiling), entry in zip(self._ceilings, grant.reserved):
                 ceiling.settle(entry, 0)
-            for cost, bucket in self._costs(grant.tokens):
-                bucket.give_back(cost)
+            for what, bucket in self._buckets:
+                bucket.give_back(grant.cost[what])
+        if self._shared is not None and grant.booking is not None:
+            self._shared.cancel(grant.booking)
 
-    def observe(self, grant: Grant, headers: Mapping[str, str], now: float) -> None:
-        """Learns from an answer's x-ratelimit headers (names in lower case)."""
+    def observe(self, grant: Grant, headers: Mapping[str, str], now: float, refused: bool = False) -> None:
+        """Learns from an answer.
+
+        Args:
+          grant: that of its request.
+          headers: names in lower case.
+          refused: whether the server had too much to do, or we too little quota, to let the request pass.
+        """
         with self._lock:
-            for bucket, sent in zip(self._buckets, grant.sent):
-                bucket.observe(headers, sent, now)
+            explained = False
+            for (what, bucket), sent in zip(self._buckets, grant.sent):
+                bucket.observe(headers, sent, refused, now)
+                explained = explained or bucket.is_explained(grant.cost[what])
+            if not refused:
+                self._refusals.accepted(now)
+            elif not explained:
+                self._refusals.refused(grant.at, now)
+
+    def close(self) -> None:
+        """Tells the shared ceiling what is still to be corrected, and leaves it."""
+        if self._shared:
+            self._shared.close()
 
     def pause(self, seconds: float, now: float) -> None:
         """Nothing is sent for so long."""
         with self._lock:
             self._paused_until = max(self._paused_until, now + seconds)
 
-    def _costs(self, tokens: float) -> Iterator[tuple[float, _Bucket]]:
-        return zip((1.0, tokens, tokens), self._buckets)
-
-
-class _Ceiling:
-    """At most `limit` in any 60 s, spread evenly."""
-
-    def __init__(self, limit: float | None, now: float) -> None:
-        self._limit = limit
-        self._next = now
-        self._sum = 0.0
-        self._log: collections.deque[list[float]] = collections.deque()
-
-    def wait(self, cost: float, now: float) -> float:
-        if self._limit is None:
-            return 0.0
-        self._forget(now)
-        wait, over = self._next - now, self._sum + cost - self._limit
-        for at, taken in self._log:
-            if over <= 1e-9:
-                break
-            wait, over = max(wait, at + _WINDOW - now), over - taken
-        return wait
-
-    def take(self, cost: float, now: float) -> list[float]:
-        entry = [now, cost]
-        if self._limit is None:
-            return entry
-        # The pace is kept from when the last send was due, so that a late wake-up is made up for, but never a burst.
-        due = max(self._next, now - 1.0)
-        self._next = due + cost * _WINDOW / self._limit
-        self._sum += cost
-        self._log.append(entry)
-        return entry
-
-    def settle(self, entry: list[float], used: float) -> None:
-        if self._limit is None or entry[0] == _FORGOTTEN:
-            return
-        correction = used - entry[1]
-        entry[1] = used
-        self._sum += correction
-        self._next += correction * _WINDOW / self._limit
-
-    def _forget(self, now: float) -> None:
-        while self._log and self._log[0][0] <= now - _WINDOW:
-            entry = self._log.popleft()
-            self._sum -= entry[1]
-            entry[0] = _FORGOTTEN
-
-
-class _Bucket:
-    """The server's bucket, as far as its headers tell."""
-
-    def __init__(self, what: str) -> None:
-        self.limit: float | None = None
-        self._what = what
-        self._sent = 0.0
-        self._level: float | None = None
-        self._refill = 0.0
-        self._at = 0.0
-        self._counted = 0.0
-        self._empty_until = float("-inf")
-
-    def observe(self, headers: Mapping[str, str], sent: float, now: float) -> None:
-        limit, remaining, reset = (
-            durations.parse_duration(headers.get(f"x-ratelimit-{name}-{self._what}"))
-            for name in ("limit", "remaining", "reset")
-        )
-        if remaining is None or (limit is not None and remaining > limit):
-            return
-        # An answer that overtook a later one's tells of the past.
-        if sent < self._counted:
-            return
-        self._counted = sent
-        self.limit = limit or self.limit
-        if limit:
-            self._refill = (limit - remaining) / reset if reset and remaining < limit else limit / _WINDOW
-        # What was sent since is on its way, and not in what remains.
-        self._level, self._at = remaining - (self._sent - sent), now
-        # Not for a day on the word of a header: after a minute a request goes out, and its 429 says how it is.
-        self._empty_until = now + min(reset or 0.0, _WINDOW) if remaining == 0 else now
-
-    def wait(self, cost: float, now: float) -> float:
-        wait = self._empty_until - now
-        if self._level is None or not self._refill or (self.limit is not None and cost > self.limit):
-            return wait
-        missing = cost - self._level_at(now)
-        return max(wait, missing / self._refill) if missing > 0 else wait
-
-    def take(self, cost: float, now: float) -> float:
-        """What was sent so far, with this."""
-        self._sent += cost
-        if self._level is not None:
-            self._level, self._at = self._level_at(now) - cost, now
-        return self._sent
-
-    def give_back(self, cost: float) -> None:
-        # Still counted as sent: what later grants say of that is in relation to it.
-        if self._level is not None:
-            self._level += cost
-
-    def _level_at(self, now: float) -> float:
-        level = (self._level or 0.0) + self._refill * (now - self._at)
-        return level if self.limit is None else min(self.limit, level)
+    def used(self, now: float) -> float | None:
+        """The share of the quota, the user's or the server's, that is in use here; None where none is known."""
+        with self._lock:
+            shares = [ceiling.used(now) for _, ceiling in self._ceilings]
+            shares += [bucket.used for _, bucket in self._buckets if bucket.pace is not None]
+            return max(shares, default=None)

@@ -7,6 +7,7 @@ what was learned of its server. It is made when the first DoFn instance is set u
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import threading
 import time
 from collections import Counter
@@ -18,14 +19,16 @@ import pyarrow as pa
 from beam_openai import errors, structs, tokens
 from beam_openai.client import Client
 from beam_openai.contract import Contract
+from beam_openai.places import MOST
 from beam_openai.pool import Pool
 from beam_openai.quota import Limiter
+from beam_openai.shared import Shared, find_url
 
 EXHAUSTED_IN_A_ROW = 10
 """So many requests in a row that spent their attempts, without one success between them, mean that the server is down."""
 
 _CONNECTIONS = 64
-"""Connections that are kept open between requests; more are made where more requests are in flight."""
+"""Connections that are kept open between requests, at least."""
 
 _MEMORY = 32 << 20
 """Bytes of answers, read or decoded and not handed out yet, that a service holds."""
@@ -52,9 +55,11 @@ class Service:
     """All methods may be called by any thread."""
 
     def __init__(self, endpoint: Contract) -> None:
-        self.client = Client(endpoint.api, max(_CONNECTIONS, endpoint.concurrency))
-        self.limiter = Limiter(endpoint.quota, time.monotonic())
-        self.pool = Pool(endpoint.concurrency, self.limiter, time.monotonic)
+        self.client = Client(endpoint.api, max(_CONNECTIONS, endpoint.concurrency or MOST))
+        self.pool = Pool(endpoint.concurrency, time.monotonic)
+        self._quota = endpoint.quota
+        self._quota_owner = (endpoint.api.base_url, endpoint.api.organization, endpoint.api.project)
+        self._limiters: dict[str, Limiter] = {}
         self.memory = Memory(_MEMORY, self._hurry, self._is_stuck)
         self.totals: Counter[str] = Counter()
         self.reached = False
@@ -74,6 +79,35 @@ class Service:
                 declared = [None if pa.types.is_null(field.type) else field.type for field in endpoint.fields]
                 self._learned[key] = Learned(tokens.counter(model), declared)
             return self._learned[key]
+
+    def limiter_of(self, model: str) -> Limiter:
+        """The limiter of a model: what a server allows, it allows for each."""
+        limiter = self._limiters.get(model)
+        if limiter is None:
+            with self._lock:
+                limiter = self._limiters.get(model)
+                if limiter is None:
+                    limiter = self._limiters[model] = self._make_limiter(model)
+        return limiter
+
+    def _make_limiter(self, model: str) -> Limiter:
+        quota, ceiling = self._quota, None
+        if quota.shared is not None:
+            name = hashlib.sha256(repr((self._quota_owner, model)).encode()).hexdigest()[:16]
+            ceiling = Shared(find_url(quota.shared), name, quota.limits)
+        return Limiter(quota, time.monotonic(), ceiling)
+
+    @property
+    def largest(self) -> float | None:
+        """The most tokens that one request may have and ever pass; None where nothing limits it."""
+        limits = [limiter.largest for limiter in list(self._limiters.values())]
+        return min((limit for limit in (self._quota.tokens_per_minute, *limits) if limit), default=None)
+
+    def used(self) -> float | None:
+        """The share of the quota that is in use here, of the model that uses most of its own; None where none is known."""
+        now = time.monotonic()
+        shares = [limiter.used(now) for limiter in list(self._limiters.values())]
+        return max((share for share in shares if share is not None), default=None)
 
     def begin(self, bundle: Running) -> None:
         with self._lock:
@@ -137,6 +171,8 @@ class Service:
         self.stop(RuntimeError("the worker ends"))
         self.client.close()
         self.pool.close()
+        for limiter in self._limiters.values():
+            limiter.close()
 
 
 class Learned:
@@ -148,6 +184,7 @@ class Learned:
         documentation says.
       types: of the added columns, as they are declared or as the first answer had them; None until there was one.
       names: other names that turned out to be known in place of some in a request's body.
+      answer_tokens: of an answer to a row, lately.
       answered: whether any row ever was.
       refused: whether a request ever was, because it was too large.
     """
@@ -159,6 +196,7 @@ class Learned:
         self.most_bytes = float("inf")
         self.types = list(types)
         self.names: dict[str, str] = {}
+        self.answer_tokens = 0.0
         self.answered = False
         self.refused = False
         self._lock = threading.Lock()
@@ -175,6 +213,11 @@ class Learned:
             pairs = zip(self.types, types, strict=True)
             self.types = [structs.merged(known, type) if known else type for known, type in pairs]
             return self.types
+
+    def learn_answers(self, tokens: float) -> None:
+        """So many tokens a row had an answer."""
+        # Two threads at once may lose one of many: no harm is done.
+        self.answer_tokens += (tokens - self.answer_tokens) * (0.05 if self.answer_tokens else 1.0)
 
     def rename(self, name: str, other: str) -> bool:
         """From now on `other` is sent for `name`; False if it was tried before, the other way round."""
@@ -293,7 +336,8 @@ _ended: Counter[str] = Counter()
 
 
 def progress() -> Counter[str]:
-    """What this process has done so far: `rows_answered`, `rows_failed`, `requests`, `retries`, `throttled` (seconds) ..."""
+    """What this process has done so far: `rows_answered`, `rows_failed`, `requests`, `retries`, `throttled` (seconds) ...;
+    and what is now: `in_flight`, `places` (how many may be), `quota_used` (the share of it, 0 where none is known)."""
     with _services_lock:
         running = [shared.service for shared in _services.values()]
     total = Counter(_ended)
@@ -301,6 +345,8 @@ def progress() -> Counter[str]:
         total.update(service.totals)
         total["throttled"] += service.pool.throttled  # type: ignore[assignment]
         total["in_flight"] += service.pool.in_flight
+        total["places"] += service.pool.places
+        total["quota_used"] = max(total["quota_used"], service.used() or 0.0)  # type: ignore[assignment]
     return total
 
 

@@ -125,7 +125,8 @@ class Source:
 
 class TableSource(Source):
     def __init__(self, table: pa.Table, place: Place, wanted: Wanted) -> None:
-        names = [*wanted.inputs, *(name for name in wanted.optional if name in table.column_names)]
+        present = (name for name in wanted.optional if name in table.column_names)
+        names = list(dict.fromkeys([*wanted.inputs, *present]))
         super().__init__(_plain(table.select(names)), wanted.added, table.nbytes)
         self._table = table
         self._place = place

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import io
 import json
 import os
 import pty
@@ -582,3 +583,32 @@ def test_the_emulator_command_serves_until_ctrl_c_and_closes_with_its_ledger():
     assert "1 requests" in out + err
     assert "Traceback" not in err
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("throttled", "in_flight", "places", "limit"),
+    [
+        (0.9, 3, 64, "quota"),
+        (0.1, 60, 64, "server"),
+        (0.0, 64, 64, "server"),
+        (0.1, 5, 64, "client"),
+        (0.0, 0, 0, ""),
+    ],
+)
+def test_what_limits_a_run_is_told(throttled, in_flight, places, limit):
+    assert progress.limit_of(throttled, in_flight, places) == limit
+
+
+def test_the_progress_line_says_what_of_the_quota_is_used_and_what_limits_the_run():
+    counts = {"rows_answered": 500, "requests": 500, "in_flight": 12, "places": 64, "quota_used": 0.973}
+    line = progress.progress_line(counts, 1000, 10.0, 50.0, "quota")
+    assert "quota 97%" in line and "limited by quota" in line
+    stream = io.StringIO()
+    stream.isatty, stream.fileno = lambda: True, sys.stdin.fileno
+    line = Progress(stream, 0.0)
+    for second in range(5):
+        line.show({**counts, "throttled": 0.95 * second}, float(second))
+    assert "limited by quota" in stream.getvalue()
+    for second in range(5, 10):
+        line.show({**counts, "throttled": 3.8, "in_flight": 64}, float(second))
+    assert "limited by server" in stream.getvalue()

@@ -6,8 +6,10 @@ import time
 
 import pytest
 
+from beam_openai.errors import SharedQuotaError
 from beam_openai.pool import Pool
-from beam_openai.quota import Limiter, Quota
+from beam_openai.quota import Cost, Limiter, Quota
+from beam_openai.shared import Booking, Refused
 
 PATIENCE = 30.0  # seconds until a test that hangs says so
 
@@ -31,7 +33,8 @@ class Task:
     """Notes when it is sent; `hold` keeps it in flight until `go` is set."""
 
     def __init__(self, name="", owner=None, tokens=1.0, hold=False, then=None, is_long=False):
-        self.name, self.owner, self.tokens, self._then, self._is_long = name, owner, tokens, then, is_long
+        self.name, self.owner, self._then, self._is_long = name, owner, then, is_long
+        self.cost, self.limiter = Cost(tokens=tokens), None
         self.sent, self.go, self.received = threading.Event(), threading.Event(), threading.Event()
         if not hold:
             self.go.set()
@@ -46,6 +49,7 @@ class Task:
         if self._then:
             self._then(self)
         self.received.set()
+        return True
 
     log = None
 
@@ -54,7 +58,7 @@ class Harness:
     def __init__(self, size=4, proved=True, limiter=None, **quota):
         self.clock = Clock()
         self.limiter = limiter or Limiter(Quota(**quota), self.clock())
-        self.pool = Pool(size, self.limiter, self.clock)
+        self.pool = Pool(size, self.clock)
         self.log = []
         if proved:
             self.pool.prove()
@@ -62,6 +66,7 @@ class Harness:
     def submit(self, *tasks, wait=None):
         for task in tasks:
             task.log = self.log
+            task.limiter = task.limiter or self.limiter
             self.pool.submit(task, wait)
 
     def forward(self, seconds):
@@ -186,9 +191,9 @@ def test_what_is_due_does_not_wait_for_a_large_one_s_quota(make):
 
 
 def test_a_real_clock_wakes_the_pool_when_something_is_due():
-    pool = Pool(2, Limiter(Quota(), time.monotonic()), time.monotonic)
+    pool = Pool(2, time.monotonic)
     task = Task()
-    task.log = []
+    task.log, task.limiter = [], Limiter(Quota(), time.monotonic())
     pool.submit(task, wait=0.05)
     done(task)
     pool.close()
@@ -396,7 +401,7 @@ def test_what_was_cancelled_is_throttled_no_more(make):
 def test_an_answer_that_says_there_is_quota_wakes_who_waited_for_it():
     limiter = Limiter(Quota(), time.monotonic())
     limiter.observe(
-        limiter.take(1, time.monotonic()),
+        limiter.take(Cost(), time.monotonic()),
         {
             "x-ratelimit-limit-requests": "1000",
             "x-ratelimit-remaining-requests": "1",
@@ -404,7 +409,7 @@ def test_an_answer_that_says_there_is_quota_wakes_who_waited_for_it():
         },
         time.monotonic(),
     )
-    pool = Pool(4, limiter, time.monotonic)
+    pool = Pool(4, time.monotonic)
     pool.prove()
 
     class Tells(Task):
@@ -415,7 +420,7 @@ def test_an_answer_that_says_there_is_quota_wakes_who_waited_for_it():
 
     tells, waits = Tells("tells", hold=True), Task("waits")
     for task in (tells, waits):
-        task.log = []
+        task.log, task.limiter = [], limiter
         pool.submit(task)
     under_way(tells)
     assert not waits.sent.wait(0.1)
@@ -429,15 +434,15 @@ def test_an_answer_that_says_there_is_quota_wakes_who_waited_for_it():
 
 def test_nothing_is_lost_in_a_crowd():
     chance = random.Random(1)
-    pool = Pool(60, Limiter(Quota(), time.monotonic()), time.monotonic)
+    pool, limiter = Pool(60, time.monotonic), Limiter(Quota(), time.monotonic())
     lock, left, flying, most = threading.Lock(), [20_000], [0], [0]
     finished = threading.Event()
 
     class Small:
-        __slots__ = ("attempts", "owner", "tokens")
+        __slots__ = ("attempts", "cost", "limiter", "owner")
 
         def __init__(self, owner):
-            self.owner, self.tokens, self.attempts = owner, 1.0, chance.choice([1, 1, 1, 2, 3])
+            self.owner, self.limiter, self.cost, self.attempts = owner, limiter, Cost(), chance.choice([1, 1, 1, 2, 3])
 
         def send(self, grant):
             with lock:
@@ -479,22 +484,22 @@ def test_nothing_is_lost_in_a_crowd():
 
 def test_nothing_is_lost_in_a_crowd_with_a_quota():
     limiter = Limiter(Quota(requests_per_minute=120_000), time.monotonic())
-    pool = Pool(16, limiter, time.monotonic)
+    pool = Pool(16, time.monotonic)
     pool.prove()
     tasks = [Task(number) for number in range(1500)]
     for task in tasks:
-        task.log = []
+        task.log, task.limiter = [], limiter
         pool.submit(task, random.choice([None, 0.0, 0.01]))
     done(*tasks)
     pool.close()
 
 
 def test_until_the_first_success_nothing_follows_before_it_is_known_what_the_last_one_came_to():
-    pool = Pool(4, Limiter(Quota(), time.monotonic()), time.monotonic)
+    pool = Pool(4, time.monotonic)
     sent, decided = [], threading.Event()
 
     class Probe:
-        tokens = 1.0
+        cost, limiter = Cost(), Limiter(Quota(), time.monotonic())
 
         def __init__(self, number):
             self.owner = self.number = number
@@ -518,11 +523,11 @@ def test_until_the_first_success_nothing_follows_before_it_is_known_what_the_las
 
 
 def test_until_the_first_success_what_failed_goes_before_what_was_never_tried():
-    pool = Pool(4, Limiter(Quota(), time.monotonic()), time.monotonic)
+    pool = Pool(4, time.monotonic)
     sent, finished = [], threading.Event()
 
     class Unlucky:
-        owner, tokens = "it", 1.0
+        owner, cost, limiter = "it", Cost(), Limiter(Quota(), time.monotonic())
 
         def __init__(self, number):
             self.number = number
@@ -547,23 +552,122 @@ def test_until_the_first_success_what_failed_goes_before_what_was_never_tried():
     assert pool.throttled == 0
 
 
-def test_after_a_refusal_for_pace_half_as_many_are_in_flight_and_successes_bring_them_back():
-    now = [0.0]
-    pool = Pool(16, Limiter(Quota(), 0.0), lambda: now[0])
-    pool.prove()
-    pool._in_flight = 16
-    for _ in range(16):
-        pool.slow_down()  # sent together, refused together
-    assert pool._allowed == 8
-    now[0] = 2.0
-    pool._in_flight = 8
-    pool.slow_down()
-    assert pool._allowed == 4
-    for _ in range(1000):
-        pool.prove()
-    assert pool._allowed == 16
-    for _ in range(10):
-        now[0] += 2
-        pool._in_flight = 1
-        pool.slow_down()
-    assert pool._allowed == 1
+# Several limiters
+
+
+def test_where_one_limiter_refuses_the_tasks_of_another_are_sent(make):
+    harness = make(4)
+    full = Limiter(Quota(requests_per_minute=1), harness.clock())
+    first, second, other = Task("first"), Task("second"), Task("other")
+    first.limiter = second.limiter = full
+    harness.submit(first)
+    done(first)
+    harness.submit(second)
+    harness.submit(other)
+    done(other)
+    assert not second.sent.is_set()
+    harness.forward(60)
+    done(second)
+
+
+def test_limiters_take_turns(make):
+    harness = make(1)
+    first = Task("first", hold=True)
+    harness.submit(first)
+    under_way(first)
+    one, two = Limiter(Quota(), harness.clock()), Limiter(Quota(), harness.clock())
+    tasks = [Task(f"{name}{number}") for name in "ab" for number in range(3)]
+    for task in tasks:
+        task.limiter = one if task.name.startswith("a") else two
+    harness.submit(*tasks)
+    first.go.set()
+    done(*tasks)
+    assert harness.log[1:] == ["a0", "b0", "a1", "b1", "a2", "b2"]
+
+
+# A ceiling shared with other processes
+
+
+class Line:
+    """Stands for the ceiling in Redis: answers in turn what it is told to."""
+
+    def __init__(self, *answers):
+        self.answers, self.asked, self.settled = list(answers), [], []
+
+    def reserve(self, costs):
+        self.asked.append(costs)
+        answer = self.answers.pop(0) if self.answers else booking(0.0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def settle(self, booking, used):
+        self.settled.append(used)
+
+    def cancel(self, booking):
+        self.settled.append("cancelled")
+
+
+def booking(wait):
+    return Booking(wait, 0.0, {"requests": 1.0}, 1, 1)
+
+
+def shared(harness, *answers):
+    line = Line(*answers)
+    harness.limiter = Limiter(Quota(requests_per_minute=60, shared="redis://nowhere"), harness.clock(), line)
+    return line
+
+
+def test_what_is_booked_is_sent_when_its_time_has_come_and_asks_no_second_time(make):
+    harness = make(4)
+    line = shared(harness, booking(5.0))
+    first, second = Task("first"), Task("second")
+    harness.submit(first)
+    settled(lambda: line.asked)
+    idle(harness)
+    harness.submit(second)
+    assert not first.sent.wait(0.05) and not second.sent.is_set() and len(line.asked) == 1
+    harness.forward(5)
+    done(first, second)
+    assert harness.log == ["first", "second"] and len(line.asked) == 2
+
+
+def test_what_is_refused_asks_again(make):
+    harness = make(4)
+    line = shared(harness, Refused(3.0), Refused(3.0))
+    task = Task("task")
+    harness.submit(task)
+    for asked in (1, 2):
+        settled(lambda asked=asked: len(line.asked) == asked)
+        idle(harness)
+        assert not task.sent.is_set()
+        harness.forward(3)
+    done(task)
+    assert len(line.asked) == 3 and not line.settled
+
+
+def test_what_is_cancelled_gives_its_booking_back(make):
+    harness = make(4)
+    line = shared(harness, booking(5.0))
+    harness.submit(Task("gone", owner="a"))
+    settled(lambda: line.asked)
+    idle(harness)
+    harness.pool.cancel("a")
+    assert line.settled == ["cancelled"]
+
+
+def test_nothing_is_sent_without_the_shared_ceiling_and_after_two_minutes_it_is_given_up(make):
+    harness = make(4)
+    away = SharedQuotaError("no Redis at there:6379")
+    away.action = "wait"
+    line = shared(harness, *[away] * 1000)
+    task, given_up = Task("task"), []
+    task.give_up = given_up.append
+    harness.submit(task)
+    for asked in range(1, 122):
+        settled(lambda asked=asked: len(line.asked) >= asked)
+        idle(harness)
+        assert not task.sent.is_set() and not given_up
+        harness.forward(1.0)
+    settled(lambda: given_up)
+    assert given_up[0].action == "stop"

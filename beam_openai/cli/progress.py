@@ -8,6 +8,9 @@ import time
 from collections.abc import Mapping
 from typing import TextIO
 
+_LOOK_SECONDS = 2.0
+"""How long the run is looked at before it is said what limits it."""
+
 
 class Progress:
     """Draws the line over itself on a terminal, and nothing elsewhere.
@@ -23,6 +26,8 @@ class Progress:
         self._shown = False
         self._rate = 0.0
         self._last = (clock, 0.0)
+        self._throttled = (clock, 0.0)
+        self._limit = ""
         self.rows_known: int | None = None
 
     def show(self, counts: Mapping[str, float], now: float) -> None:
@@ -30,7 +35,9 @@ class Progress:
         if not self._stream.isatty():
             return
         done = counts.get("rows_answered", 0) + counts.get("rows_failed", 0)
-        line = progress_line(counts, self.rows_known, now - self._began, self._smoothed(done, now))
+        line = progress_line(
+            counts, self.rows_known, now - self._began, self._smoothed(done, now), self._looked(counts, now)
+        )
         self._stream.write(f"\r\x1b[K{fitted(line, self._stream)}")
         self._stream.flush()
         self._shown = True
@@ -40,6 +47,15 @@ class Progress:
             self._stream.write("\r\x1b[K")
             self._stream.flush()
             self._shown = False
+
+    def _looked(self, counts: Mapping[str, float], now: float) -> str:
+        """What limits the run, by the last seconds."""
+        then, before = self._throttled
+        if now - then >= _LOOK_SECONDS:
+            throttled = (counts.get("throttled", 0.0) - before) / (now - then)
+            self._limit = limit_of(throttled, counts.get("in_flight", 0), counts.get("places", 0))
+            self._throttled = now, counts.get("throttled", 0.0)
+        return self._limit
 
     def _smoothed(self, done: float, now: float) -> float:
         """Rows a second over the last ten seconds or so."""
@@ -59,14 +75,34 @@ def fitted(line: str, stream: TextIO) -> str:
     return line[: columns - 1] if columns else line
 
 
-def progress_line(counts: Mapping[str, float], known: int | None, seconds: float, rate: float) -> str:
+def limit_of(throttled: float, in_flight: float, places: float) -> str:
+    """What keeps a run from being faster: `quota`, `server` or `client`; empty where that cannot be told.
+
+    Args:
+      throttled: the share of the time in which a request was ready and the quota held it back.
+      in_flight: requests that the server has at the moment.
+      places: how many it may have.
+    """
+    if throttled >= 0.5:
+        return "quota"
+    if not places:
+        return ""
+    # As many as may be are at the server, and the next wait for those; else there are no rows, or no time to send them.
+    return "server" if in_flight >= 0.8 * places else "client"
+
+
+def progress_line(
+    counts: Mapping[str, float], known: int | None, seconds: float, rate: float, limited_by: str = ""
+) -> str:
     """For a terminal of 80 columns and more.
 
     Args:
-      counts: `rows_answered`, `rows_failed`, `requests`, `retries`, `in_flight`, and `throttled` in seconds.
+      counts: `rows_answered`, `rows_failed`, `requests`, `retries`, `in_flight`, `throttled` in seconds, and `quota_used`,
+        the share of the quota that is in use.
       known: rows of the input, if that is known.
       seconds: since the run began.
       rate: rows a second.
+      limited_by: as `limit_of` says it.
     """
     failed = counts.get("rows_failed", 0)
     done = counts.get("rows_answered", 0) + failed
@@ -75,6 +111,10 @@ def progress_line(counts: Mapping[str, float], known: int | None, seconds: float
         parts.append(f"{failed:,.0f} failed")
     parts.append(f"{counts.get('requests', 0):,.0f} requests")
     parts.append(f"{counts.get('in_flight', 0):.0f} in flight")
+    if counts.get("quota_used", 0):
+        parts.append(f"quota {counts['quota_used']:.0%}")
+    if limited_by:
+        parts.append(f"limited by {limited_by}")
     for name, unit in (("retries", ""), ("throttled", " s")):
         if counts.get(name, 0) >= 1:
             parts.append(f"{name} {counts[name]:,.0f}{unit}")

@@ -120,7 +120,7 @@ def _add_flags(parser: argparse.ArgumentParser, kind: Any) -> _Flags:
     server = flags.add_flags(parser.add_argument_group("server"), API, {"headers": None})
     limits = parser.add_argument_group("limits")
     retry = flags.add_flags(limits, Retry)
-    quota = flags.add_flags(limits, Quota, {"shared": None})
+    quota = flags.add_flags(limits, Quota, {"shared": "shared-quota"})
     other = parser.add_argument_group("other")
     other.add_argument("--debug", action="store_true", help="show Beam's messages, and tracebacks")
     other.add_argument("-h", "--help", action="help", help="show this and exit")

@@ -114,6 +114,9 @@ class ImageEdits(Endpoint):
     def answer_tokens(self, rows: pa.Table) -> Counts | float:
         return families.answer_tokens(self, rows)
 
+    def images_made(self, rows: int) -> float:
+        return float(rows * (self.n or 1))
+
     def request(self, rows: pa.Table) -> Request:
         options, masks = self.options(rows), self._masks(rows)
         prompt = self._prompt.fill(rows)[0].as_py()

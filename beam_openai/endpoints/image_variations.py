@@ -74,6 +74,9 @@ class ImageVariations(Endpoint):
     def tokens(self, rows: pa.Table, count: Callable[[pa.Array], Counts]) -> Counts:
         return np.zeros(rows.num_rows, dtype=np.int64)
 
+    def images_made(self, rows: int) -> float:
+        return float(rows * (self.n or 1))
+
     def request(self, rows: pa.Table) -> Request:
         options = self.options(rows)
         fields = {**families.default_format(options.get("model")), **options}

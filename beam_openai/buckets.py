@@ -1,0 +1,268 @@
+"""One bucket of a server's quota, shared with senders unknown, known by the headers of our own answers.
+
+Whoever sends under the same quota takes from the same bucket; each answer says what was left in it when its request came.
+From two of them follows what all senders together used meanwhile, and from that, without a word to each other, the pace
+at which each must send for all together to use just what is refilled. In units (requests, tokens) and seconds, for
+requests sent at t0 and t that were told x0 and x were left:
+
+    R = limit / window              the refill; window = reset * limit / (limit - x), 60 s where no reset is told
+    A = R - (x - x0) / (t - t0)     what all used; A / (1 - f) where a share f of ours was refused by an empty bucket
+    D = R + (x - h) / T             what all should use: the refill, and what stands above the level h, within T
+    s = own / A                     our share: the pace we kept, or what we used, where we could not keep up with it
+    pace = s * D * (1 + b)          from now on
+
+    h = a tenth of what the bucket holds, but no more than 6 s of refill (half the latency, if that is longer) and no less than
+        half a second's; and one and a half requests at least
+    T = max(10 s or a sixth of the window, 3 * (latency + t - t0)), for what is told late must be answered slowly
+    b = min(0.5 * (t - t0), 0.5, 0.8 h / (R T)) * (-0.7 - log10(s) / 3), between -0.7 and 0.3 of it: who has more than an eighth
+        holds back, who has less pushes forward, and the shares become equal, at a level a little above or below h
+
+D is kept between R / 10 and 1.25 R, and the pace smoothed over a second. A bucket that is full tells only that less than
+R is used: before it was first seen to go down, the pace begins at R / 500 and doubles in a third of the latency, in a
+second at least. Between requests the pace is kept evenly, and nothing is sent that what is left could not hold.
+
+Measured in benchmarks/quota.py: what of the quota is used, how often it is hit, how equal the shares become.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+
+from beam_openai.durations import parse_duration
+
+_WINDOW = 60.0
+_FIRST, _FIRST_GAP = 1 / 500, 1.0
+_LONGEST_GAP = 300.0
+_SMOOTHED = 1.0  # seconds
+_MOST = 1.25
+_FULL = 0.9
+_LEAST_SHARE = 1 / 1000
+_MOST_OTHERS = 0.75
+
+
+@dataclasses.dataclass(slots=True)
+class Sent:
+    """What the bucket knew when a request was sent: at a time, with so much sent in all, at a pace."""
+
+    at: float
+    cost: float
+    total: float
+    pace: float | None
+
+
+class Bucket:
+    """Keeps the pace for one of the server's buckets.
+
+    Args:
+      what: its name in the headers: "requests", "tokens", ...
+      uniform: draws from [0, 1), so that senders who began together do not stay in step.
+    """
+
+    def __init__(self, what: str, uniform: Callable[[], float]) -> None:
+        self._names = tuple(f"x-ratelimit-{name}-{what}" for name in ("limit", "remaining", "reset"))
+        self._uniform = uniform
+        self.limit: float | None = None
+        self.pace: float | None = None
+        self._limit_text: str | None = None
+        self._window = _Window()
+        self._total, self._taken_at = 0.0, -math.inf
+        self._next = -math.inf
+        self._empty_until = -math.inf
+        # What is left by our reckoning, at a time, and what others are taking of it.
+        self._left, self._at, self._others = 0.0, 0.0, 0.0
+        self._latency = 0.0
+        self._before: tuple[Sent, float] | None = None
+        self._newest = -math.inf
+        self._answers = self._refusals = 0
+        self._promptness = 1.0
+        self._is_new = True
+
+    @property
+    def rate(self) -> float:
+        """The refill, in units a second."""
+        return (self.limit or 0.0) / self._window.seconds
+
+    @property
+    def used(self) -> float:
+        """The share of the quota that we use or may use, if the pace is what limits us."""
+        return min(1.0, self.pace / self.rate) if self.pace and self.rate else 0.0
+
+    def wait(self, cost: float, now: float) -> float:
+        """Seconds until so much may be sent."""
+        if self.pace is None or self.limit is None:
+            return self._empty_until - now
+        wait = max(self._next, self._empty_until) - now
+        missing = cost - self._left_at(now)
+        if missing > 0 and cost <= self.limit:
+            wait = max(wait, missing / (self.rate - self._others))
+        # Not for a day on the word of a header: a request goes out, and its answer says how it is.
+        return min(wait, self._taken_at + _LONGEST_GAP - now)
+
+    def take(self, cost: float, now: float) -> Sent:
+        """Counts what is sent now."""
+        self._total += cost
+        self._taken_at = now
+        if self.pace is not None:
+            gap = cost / self.pace
+            self._promptness += 0.1 * ((now - self._next <= 0.5 * gap) - self._promptness)
+            # A late wake-up is made up for, but never with a burst that the bucket could feel.
+            due = max(self._next, now - self._window.seconds / 60)
+            self._next = due + gap * (0.9 + 0.2 * self._uniform())
+            self._left, self._at = self._left_at(now) - cost, now
+        return Sent(now, cost, self._total, self.pace)
+
+    def give_back(self, cost: float) -> None:
+        """What was taken is not sent after all. Still counted in the totals: later ones are in relation to them."""
+        if self.pace is not None:
+            self._left += cost
+            self._next -= cost / self.pace
+
+    def observe(self, headers: Mapping[str, str], sent: Sent, refused: bool, now: float) -> None:
+        """Learns from the answer to what was sent."""
+        left = self._read(headers, now)
+        if left is None:
+            self._refusals += refused and self._is_low(sent.cost)
+            return
+        self._answers += 1
+        self._refusals += refused
+        # An answer that overtook a later one's tells of the past.
+        if self.limit is None or sent.at < self._newest:
+            return
+        self._newest = sent.at
+        latency = now - sent.at
+        self._latency = self._latency + 0.2 * (latency - self._latency) if self._before else latency
+        since = self._total - sent.total
+        self._left, self._at = min(self.limit, left + (self.rate - self._others) * (now - sent.at) - since), now
+        if self.pace is None:
+            self.pace = max(self.rate * _FIRST, min(self.rate / 2, sent.cost / _FIRST_GAP))
+            sent = dataclasses.replace(sent, pace=self.pace)
+        if self._before is None:
+            self._before = sent, left
+        elif sent.at - self._before[0].at >= (0.5 if self._is_new else 1.0):
+            self._adapt(sent, left, self.limit)
+            self._before = dataclasses.replace(sent, pace=self.pace), left
+            self._answers = self._refusals = 0
+
+    def is_explained(self, cost: float) -> bool:
+        """Whether what the headers told lately is reason enough for a refusal."""
+        return self.limit is not None and self._is_low(cost)
+
+    def _is_low(self, cost: float) -> bool:
+        return self._before is not None and self._before[1] < max(2 * cost, 0.02 * (self.limit or 0.0))
+
+    def _read(self, headers: Mapping[str, str], now: float) -> float | None:
+        """What is left; None where the headers do not say, or cannot be true."""
+        limit_name, left_name, reset_name = self._names
+        text = headers.get(left_name)
+        left = parse_duration(text) if text else None
+        if left is None:
+            return None
+        if (limit := headers.get(limit_name)) != self._limit_text:
+            self._limit_text = limit
+            self._set_limit(parse_duration(limit) or None)
+        if self.limit is None or left == 0:
+            reset = parse_duration(headers.get(reset_name))
+            self._empty_until = now + min(reset or 0.0, _WINDOW) if left == 0 and self.limit is None else -math.inf
+        if self.limit is None or left > self.limit:
+            return None
+        self._window.learn(headers.get(reset_name), 1 - left / self.limit)
+        return left
+
+    def _set_limit(self, limit: float | None) -> None:
+        if self.pace is not None and limit and self.limit:
+            self.pace *= limit / self.limit
+        self.limit = limit
+        self._before = None
+
+    def _adapt(self, sent: Sent, left: float, limit: float) -> None:
+        """The law above; `sent` and `self._before` are t and t0."""
+        assert self._before is not None and self.pace is not None
+        before, was_left = self._before
+        seconds = sent.at - before.at
+        really = (sent.total - before.total) / seconds
+        used = self._used_by_all((was_left - left) / seconds, really)
+        own = self._own(sent, before, really, used)
+        share = min(1.0, max(_LEAST_SHARE / 10, own / used))
+        wanted = self._wanted(sent.cost, left, seconds, share)
+        is_full = min(left, was_left) + sent.cost >= _FULL * limit and not self._refusals
+        self._is_new = self._is_new and is_full
+        if is_full:
+            pace = (self.pace if self._promptness >= 0.5 else own) * 2 ** min(1.0, seconds / self._doubling())
+        else:
+            pace = self.pace + (1 - math.exp(-seconds / _SMOOTHED)) * (own * self._times(wanted, used) - self.pace)
+        self.pace = max(self._least(sent.cost, left), min(pace, _MOST * self.rate))
+        self._others = max(0.0, min(_MOST_OTHERS * self.rate, (1 - share) * used))
+
+    def _used_by_all(self, sinking: float, really: float) -> float:
+        """A, from how fast the bucket went down, and what of ours was `really` sent."""
+        used = max(self.rate + sinking, really, 0.02 * self.rate)
+        if not self._refusals:
+            return used
+        return max(used, self.rate) / max(1 - self._refusals / self._answers, 0.05)
+
+    def _own(self, sent: Sent, before: Sent, really: float, used: float) -> float:
+        """What of that was ours."""
+        # Where most is ours, what was seen are our own requests, be they few and far between.
+        if really > 0.5 * used:
+            return min(really, used)
+        own = ((sent.pace or 0.0) + (before.pace or 0.0)) / 2
+        return min(own, really) if self._promptness < 0.5 else own
+
+    def _wanted(self, cost: float, left: float, seconds: float, share: float) -> float:
+        """D * (1 + b)."""
+        goal = self._goal(cost)
+        within = max(min(10.0, max(2.0, self._window.seconds / 6)), 3 * (self._latency + seconds / 2))
+        fairness = max(-0.7, min(0.3, -0.7 - math.log10(share) / 3))
+        room = min(0.8 * goal, max(0.0, (self.limit or 0.0) - cost - goal))
+        fairness *= min(0.5 * seconds, 0.5, room / (self.rate * within))
+        wanted = (self.rate + (left - goal) / within) * (1 + fairness)
+        return min(_MOST * self.rate, max(0.1 * self.rate, wanted))
+
+    def _times(self, wanted: float, used: float) -> float:
+        """How many times as much as now is to be sent."""
+        # Near the balance as a sum: the quotient of what is measured with noise would grow by the noise alone.
+        if 0.5 * self.rate < used < 1.5 * self.rate:
+            return 1 + (wanted - used) / self.rate
+        return min(20.0, max(0.1, wanted / used))
+
+    def _doubling(self) -> float:
+        """Seconds in which the pace doubles while the bucket is full."""
+        return max(1.0, self._latency / 2) if self._is_new else max(4.0, self._latency)
+
+    def _least(self, cost: float, left: float) -> float:
+        """The least pace: who hardly sends hardly learns."""
+        share = _LEAST_SHARE if left >= self._goal(cost) / 2 else _LEAST_SHARE / 100
+        return max(share * self.rate, min(self.rate, cost / _LONGEST_GAP))
+
+    def _goal(self, cost: float) -> float:
+        """How much is to be left in the bucket, so that the next request finds some, whoever sends it."""
+        window = self._window.seconds
+        seconds = max(min(0.1 * window, 6.0), min(0.5, window / 2), min(0.3 * window, self._latency / 2))
+        return max(seconds * self.rate, min(1.5 * cost, max(0.0, 0.4 * ((self.limit or 0.0) - cost))))
+
+    def _left_at(self, now: float) -> float:
+        return min(self.limit or 0.0, self._left + (self.rate - self._others) * (now - self._at))
+
+
+class _Window:
+    """In how many seconds an empty bucket is full, from what the resets say: rounded to milliseconds, or to seconds."""
+
+    def __init__(self) -> None:
+        self.seconds = _WINDOW
+        self._resets = self._missing = 0.0
+        self._looks = 0
+
+    def learn(self, reset: str | None, missing: float) -> None:
+        """Takes in when the bucket will be full again, `missing` being the share of it that is not there."""
+        self._looks += 1
+        # Parsing is half the cost of an answer, and a window hardly changes.
+        if missing <= 0 or not reset or (self._looks > 32 and self._looks % 16):
+            return
+        seconds = parse_duration(reset)
+        if not seconds or (seconds < 10 and reset.isdigit()):
+            return
+        # Sums, so that what is said while much is missing, and so exactly, counts for more.
+        self._resets, self._missing = 0.95 * self._resets + seconds, 0.95 * self._missing + missing
+        self.seconds = min(86_400.0, max(0.1, self._resets / self._missing))
