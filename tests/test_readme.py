@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import wave
+from importlib import metadata
 from pathlib import Path
 
 import pyarrow as pa
@@ -71,6 +72,29 @@ def test_the_recipes_run_one_after_another(tmp_path):
     programs = set(re.findall(r"python -m (pipelines\.\w+)", (ROOT / "docs" / "recipes.md").read_text()))
     there = {f"pipelines.{path.stem}" for path in (ROOT / "pipelines").glob("*.py")}
     assert programs == there - {"pipelines.__init__", "pipelines.demo", "pipelines.starting"}
+
+
+@pytest.mark.parametrize(
+    ("how", "rows", "library", "oldest"),
+    [
+        ("unify_schemas", "moderated.to_pylist()", "pyarrow", (19, 0)),
+        ("union_by_name", "categories.fetchall()", "duckdb", (1, 2)),
+    ],
+)
+def test_categories_that_come_up_late_are_read_too(how, rows, library, oldest, tmp_path):
+    if tuple(map(int, metadata.version(library).split(".")[:2])) < oldest:
+        pytest.skip("the recipe says that an older one cannot")
+    folder = tmp_path / "out" / "moderated"
+    folder.mkdir(parents=True)
+    for number, row in enumerate([{"hate": False, "violence": True}, {"hate": False, "violence": False, "spam": True}]):
+        pq.write_table(pa.Table.from_pylist([{"text": "a", "categories": row}]), folder / f"part-{number}.parquet")
+    assert "spam" not in str(pq.read_table(folder).to_pylist())
+    (block,) = [block for block in RECIPES if how in block]
+    program = [sys.executable, "-c", f"{block}\nprint({rows})"]
+    ended = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    told, values = ended.stdout.splitlines()
+    assert "spam" in told and (values.count("True"), values.count("None")) == (2, 1)
 
 
 def test_the_commands_that_it_names_are_there():
