@@ -8,20 +8,25 @@ requests sent at t0 and t that were told x0 and x were left:
     R = limit / window              the refill; window = reset * limit / (limit - x), 60 s where no reset is told
     A = R - (x - x0) / (t - t0)     what all used; A / (1 - f) where a share f of ours was refused by an empty bucket
     D = R + (x - h) / T             what all should use: the refill, and what stands above the level h, within T
-    s = own / A                     our share: the pace we kept, or what we used, where we could not keep up with it
+    s = own / A                     our share: the pace we kept, or what we used, where we could not keep up with it, or
+                                    where it is more than half of A, so that A is a few requests of ours
     pace = s * D * (1 + b)          from now on
 
     h = a tenth of what the bucket holds, but no more than 6 s of refill (half the latency, if that is longer) and no less than
-        half a second's; and one and a half requests at least
-    T = max(10 s or a sixth of the window, 3 * (latency + t - t0)), for what is told late must be answered slowly
-    b = min(0.5 * (t - t0), 0.5, 0.8 h / (R T)) * (-0.7 - log10(s) / 3), between -0.7 and 0.3 of it: who has more than an eighth
-        holds back, who has less pushes forward, and the shares become equal, at a level a little above or below h
+        half a second's; one and a half requests at least, or 0.4 of what the bucket holds beside one
+    T = max(10 s or a sixth of the window, 3 * (latency + (t - t0) / 2)), for what is told late must be answered slowly
+    b = min(0.5 * (t - t0), 0.5, r / (R T)) * (-0.7 - log10(s) / 3), between -0.7 and 0.3 of it: who has more than an eighth
+        holds back, who has less pushes forward, and the shares become equal, at a level a little above or below h;
+        r = 0.8 h, or the room above h and a request, if that is less
 
 D is kept between R / 10 and 1.25 R, and the pace smoothed over a second. A bucket that is full tells only that less than
-R is used: before it was first seen to go down, the pace begins at R / 500 and doubles in a third of the latency, in a
-second at least. Between requests the pace is kept evenly, and nothing is sent that what is left could not hold.
+R is used. Before it was first seen to go down, the pace begins at R / 500, or a request a second if that is more and less
+than R / 2, and doubles in half of the latency, in a second at least; later, in the latency, in 4 s at least; never more
+than twofold from one answer to the next, and where there is less to send, to 8 times that. Between requests the pace is
+kept evenly, and nothing is sent that what is left could not hold; but five minutes after the last one a request goes out,
+whatever was said.
 
-Measured in benchmarks/quota.py: what of the quota is used, how often it is hit, how equal the shares become.
+Measured by benchmarks/quota: what of the quota is used, how often it is hit, how equal the shares become.
 """
 
 from __future__ import annotations
@@ -40,6 +45,7 @@ _MOST = 1.25
 _FULL = 0.9
 _LEAST_SHARE = 1 / 1000
 _MOST_OTHERS = 0.75
+_MOST_AHEAD = 8
 
 
 @dataclasses.dataclass(slots=True)
@@ -136,7 +142,7 @@ class Bucket:
         since = self._total - sent.total
         self._left, self._at = min(self.limit, left + (self.rate - self._others) * (now - sent.at) - since), now
         if self.pace is None:
-            self.pace = max(self.rate * _FIRST, min(self.rate / 2, sent.cost / _FIRST_GAP))
+            self.pace = self._first_pace(sent.cost)
             sent = dataclasses.replace(sent, pace=self.pace)
         if self._before is None:
             self._before = sent, left
@@ -189,7 +195,10 @@ class Bucket:
         is_full = min(left, was_left) + sent.cost >= _FULL * limit and not self._refusals
         self._is_new = self._is_new and is_full
         if is_full:
-            pace = (self.pace if self._promptness >= 0.5 else own) * 2 ** min(1.0, seconds / self._doubling())
+            pace = self.pace * 2 ** min(1.0, seconds / self._doubling())
+            # Who has less to send than the pace allows would take others by surprise when there is more.
+            if self._promptness < 0.5:
+                pace = min(pace, max(_MOST_AHEAD * really, self._first_pace(sent.cost)))
         else:
             pace = self.pace + (1 - math.exp(-seconds / _SMOOTHED)) * (own * self._times(wanted, used) - self.pace)
         self.pace = max(self._least(sent.cost, left), min(pace, _MOST * self.rate))
@@ -230,6 +239,9 @@ class Bucket:
     def _doubling(self) -> float:
         """Seconds in which the pace doubles while the bucket is full."""
         return max(1.0, self._latency / 2) if self._is_new else max(4.0, self._latency)
+
+    def _first_pace(self, cost: float) -> float:
+        return max(self.rate * _FIRST, min(self.rate / 2, cost / _FIRST_GAP))
 
     def _least(self, cost: float, left: float) -> float:
         """The least pace: who hardly sends hardly learns."""

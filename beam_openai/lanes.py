@@ -91,7 +91,15 @@ class Lane:
         task = heapq.heappop(self._later)[2] if is_due else self._fresh.popleft()
         return task, self.limiter.take(task.cost, now)
 
+    def clear(self) -> None:
+        """Drops all."""
+        for owner in {task.owner for *_, task, _ in self._booked}:
+            self.cancel(owner)
+        self._fresh.clear()
+        self._later.clear()
+
     def cancel(self, owner: object) -> None:
+        """Drops what one owner has."""
         self._fresh = deque(task for task in self._fresh if task.owner is not owner)
         self._later = [entry for entry in self._later if entry[2].owner is not owner]
         for _, _, task, grant in self._booked:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from typing import Protocol
 
-from beam_openai.errors import SharedQuotaError
 from beam_openai.lanes import Lane, Task
 from beam_openai.places import Places
 from beam_openai.quota import Grant, Limiter
@@ -116,6 +115,8 @@ class Pool:
         """Ends all threads; returns when they have ended."""
         with self._changed:
             self._closed = True
+            for lane in self._lanes.values():
+                lane.clear()
             self._lanes.clear()
             self._note_refused(False, self._clock())
             self._changed.notify_all()
@@ -157,7 +158,7 @@ class Pool:
         """Whether the ceiling that is shared with other processes lets it pass now; else it is queued for when it does."""
         try:
             wait = task.limiter.book(grant, self._clock())
-        except SharedQuotaError as error:
+        except BaseException as error:
             task.give_up(error)
             return False
         if wait <= 0:
@@ -170,6 +171,8 @@ class Pool:
         with self._changed:
             if not self._closed:
                 self._lane(task).put(task, now + wait, grant if grant.booking else None)
+            elif grant.booking:
+                task.limiter.cancel(grant)
         return False
 
     def _land(self) -> None:

@@ -187,6 +187,10 @@ class Limiter:
             return 0.0
         if grant.booking is not None:
             if now <= grant.due + _LATE:
+                # It was taken when it was booked, and is sent only now.
+                grant.at = now
+                for sent in grant.sent:
+                    sent.at = now
                 return 0.0
             self._shared.cancel(grant.booking)
             grant.booking = None

@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "shared": {"errors"},
     "quota": {"buckets", "ceilings", "errors", "refusals", "shared"},
     "lanes": {"quota"},
-    "pool": {"errors", "lanes", "places", "quota"},
+    "pool": {"lanes", "places", "quota"},
     "client": {"buffers", "errors"},
     "sources": {"structs", "tables", "tokens"},
     "contract": {"answers", "client", "options", "quota", "retry", "tokens"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import gc
 import os
 import re
 import signal
@@ -77,6 +78,9 @@ class Job:
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is signal.SIG_DFL:  # not under nohup
                 signal.signal(number, _interrupt)
+        # What was imported stays: looking through it again and again takes a 20th of the time of small requests.
+        gc.collect()
+        gc.freeze()
         line = progress.Progress(sys.stderr, self._began)
         threading.Thread(target=self._execute, name="pipeline", daemon=True).start()
         threading.Thread(target=self._count_input, args=(line,), daemon=True).start()
