@@ -10,12 +10,13 @@ BASE_URL ?=
 MODEL ?= text-embedding-3-small
 ARGS ?=
 
-.PHONY: help demo test lint bench prism clean
+.PHONY: help demo test lint bench bench-quota prism clean
 
 help:
 	@echo "make demo   embed a real corpus on this machine, and search it"
 	@echo "make test   linter, types and all tests"
 	@echo "make bench  the figures of the README, beside the peers' (ARGS=--quick for a short run)"
+	@echo "make bench-quota  how workers share a quota, simulated (ARGS=--quick for a short run)"
 	@echo "make prism  build Beam's portable runner, for the tests on it (needs Go)"
 
 demo: $(VENV)/installed-emulator
@@ -31,6 +32,9 @@ lint: $(VENV)/installed-test
 
 bench: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-quota: $(VENV)/installed-bench
+	$(BIN)/python -m benchmarks.quota $(ARGS)
 
 prism: $(BIN)/prism
 

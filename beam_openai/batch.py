@@ -19,9 +19,6 @@ from beam_openai.sources import ANSWER_TOKENS, TOKENS, Segment
 RAW_BYTES = 65_536
 """How much of an unusable answer `error.raw` keeps."""
 
-_OVERLOADED = (503, 529)
-"""What servers answer that have too much to do."""
-
 _MUCH_BYTES = 65_536
 """An answer that is so long to read that the next request need not wait for it."""
 
@@ -111,8 +108,7 @@ class Batch:
         self._is_new = False
         if isinstance(outcome, Response | errors.APIError) and outcome.headers:
             self._service.reached = True
-            refused = isinstance(outcome, errors.RateLimitError) or getattr(outcome, "status", 200) in _OVERLOADED
-            self.limiter.observe(grant, outcome.headers, now, refused)
+            self.limiter.observe(grant, outcome.headers, now, refused=isinstance(outcome, errors.RateLimitError))
         if isinstance(outcome, errors.APIError) and (outcome.status is not None or not outcome.reached):
             # Refused, or never arrived. What was cut off may have been billed, and stays counted.
             self.limiter.settle(grant, 0)
@@ -274,18 +270,33 @@ class Batch:
     def _try_again(self, error: errors.APIError) -> None:
         """Queues the batch again, to go after the wait and before what was never sent; or gives up."""
         retry = self._endpoint.retry
+        if isinstance(error, errors.BadAnswerError) and self._attempts > 1 and self._can_divide():
+            # Such an answer is billed each time, and it may be for one row that it is what it is.
+            self._divide(attempts=1)
+            return
         wait = retry.wait(self._attempts, time.monotonic() - self._began, recovery.asked(error, time.time()))
-        if wait is not None:
-            if isinstance(error, errors.RateLimitError):
-                self.limiter.pause(wait, time.monotonic())
+        if wait is not None and isinstance(error, errors.RateLimitError):
+            # In this order it is due when the pause ends, and no later: before what was never sent.
+            self._service.pool.submit(self, max(wait, self._more_patience()))
+            self.limiter.pause(wait, time.monotonic())
+        elif wait is not None:
             self._service.pool.submit(self, wait)
         elif (down := self._service.exhausted(error)) is not None:
             self._service.stop(down)
-        elif isinstance(error, errors.InternalServerError) and self._rows > 1 and self._bundle.learned.answered:
+        elif isinstance(error, errors.InternalServerError) and self._can_divide():
             # Others are answered, so it may be one row that the server cannot stand. Errors like this are not billed.
             self._divide(attempts=max(0, retry.attempts - 2))
         else:
             self._fail("bad_answer" if isinstance(error, errors.BadAnswerError) else "exhausted", error)
+
+    def _can_divide(self) -> bool:
+        return self._rows > 1 and self._bundle.learned.answered
+
+    def _more_patience(self) -> float:
+        """Seconds, beside what the server asks for, that a row waits which was refused again: while a pace is still to be
+        found, it would spend its attempts within a second."""
+        elapsed = time.monotonic() - self._began
+        return (self._endpoint.retry.wait(self._attempts - 1, elapsed) or 0.0) if self._attempts > 1 else 0.0
 
     def _split(self, error: errors.APIError) -> None:
         """Several requests in place of this one, until the rows that were the cause stand alone."""

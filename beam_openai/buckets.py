@@ -12,19 +12,20 @@ requests sent at t0 and t that were told x0 and x were left:
                                     where it is more than half of A, so that A is a few requests of ours
     pace = s * D * (1 + b)          from now on
 
-    h = a tenth of what the bucket holds, but no more than 6 s of refill (half the latency, if that is longer) and no less than
-        half a second's; one and a half requests at least, or 0.4 of what the bucket holds beside one
-    T = max(10 s or a sixth of the window, 3 * (latency + (t - t0) / 2)), for what is told late must be answered slowly
+    h = a tenth of what the bucket holds, but no more than 6 s of refill (half the latency, if that is longer) and no less
+        than half a second's; one and a half requests at least, or 0.4 of what the bucket holds beside a request
+    T = max(10 s or a sixth of the window, 3 * (latency + t - t0)), for what is told late must be answered slowly
     b = min(0.5 * (t - t0), 0.5, r / (R T)) * (-0.7 - log10(s) / 3), between -0.7 and 0.3 of it: who has more than an eighth
         holds back, who has less pushes forward, and the shares become equal, at a level a little above or below h;
         r = 0.8 h, or the room above h and a request, if that is less
 
-D is kept between R / 10 and 1.25 R, and the pace smoothed over a second. A bucket that is full tells only that less than
-R is used. Before it was first seen to go down, the pace begins at R / 500, or a request a second if that is more and less
-than R / 2, and doubles in half of the latency, in a second at least; later, in the latency, in 4 s at least; never more
-than twofold from one answer to the next, and where there is less to send, to 8 times that. Between requests the pace is
-kept evenly, and nothing is sent that what is left could not hold; but five minutes after the last one a request goes out,
-whatever was said.
+D * (1 + b) is kept between R / 10 and 1.25 R, or more by how its 1 + b is more than that of who is alone; the pace is
+smoothed over a second. A bucket that is full tells only that less than
+R is used. Before it was first seen to go down, the pace begins at R / 500, or at a request a second if that is more, and
+R / 2 at most, and doubles in half the latency, in a second at least. Later it does so only for who has an answer in more
+than 4 s, in twice the latency, in 8 s at least. It never more than doubles from one answer to the next, nor goes beyond 8
+times what is sent, where there is no more to send. Between requests the pace is kept evenly, and nothing is sent that what
+is left could not hold; but five minutes after the last one a request goes out, whatever was said.
 
 Measured by benchmarks/quota: what of the quota is used, how often it is hit, how equal the shares become.
 """
@@ -46,6 +47,7 @@ _FULL = 0.9
 _LEAST_SHARE = 1 / 1000
 _MOST_OTHERS = 0.75
 _MOST_AHEAD = 8
+_SELDOM = 4.0  # seconds between answers
 
 
 @dataclasses.dataclass(slots=True)
@@ -102,7 +104,7 @@ class Bucket:
         wait = max(self._next, self._empty_until) - now
         missing = cost - self._left_at(now)
         if missing > 0 and cost <= self.limit:
-            wait = max(wait, missing / (self.rate - self._others))
+            wait = max(wait, missing / self._net_rate)
         # Not for a day on the word of a header: a request goes out, and its answer says how it is.
         return min(wait, self._taken_at + _LONGEST_GAP - now)
 
@@ -140,7 +142,7 @@ class Bucket:
         latency = now - sent.at
         self._latency = self._latency + 0.2 * (latency - self._latency) if self._before else latency
         since = self._total - sent.total
-        self._left, self._at = min(self.limit, left + (self.rate - self._others) * (now - sent.at) - since), now
+        self._left, self._at = min(self.limit, left + self._net_rate * (now - sent.at) - since), now
         if self.pace is None:
             self.pace = self._first_pace(sent.cost)
             sent = dataclasses.replace(sent, pace=self.pace)
@@ -179,6 +181,7 @@ class Bucket:
     def _set_limit(self, limit: float | None) -> None:
         if self.pace is not None and limit and self.limit:
             self.pace *= limit / self.limit
+            self._others *= limit / self.limit
         self.limit = limit
         self._before = None
 
@@ -194,7 +197,7 @@ class Bucket:
         wanted = self._wanted(sent.cost, left, seconds, share)
         is_full = min(left, was_left) + sent.cost >= _FULL * limit and not self._refusals
         self._is_new = self._is_new and is_full
-        if is_full:
+        if is_full and (self._is_new or seconds > _SELDOM):
             pace = self.pace * 2 ** min(1.0, seconds / self._doubling())
             # Who has less to send than the pace allows would take others by surprise when there is more.
             if self._promptness < 0.5:
@@ -222,12 +225,14 @@ class Bucket:
     def _wanted(self, cost: float, left: float, seconds: float, share: float) -> float:
         """D * (1 + b)."""
         goal = self._goal(cost)
-        within = max(min(10.0, max(2.0, self._window.seconds / 6)), 3 * (self._latency + seconds / 2))
-        fairness = max(-0.7, min(0.3, -0.7 - math.log10(share) / 3))
+        within = max(min(10.0, max(2.0, self._window.seconds / 6)), 3 * (self._latency + seconds))
         room = min(0.8 * goal, max(0.0, (self.limit or 0.0) - cost - goal))
-        fairness *= min(0.5 * seconds, 0.5, room / (self.rate * within))
-        wanted = (self.rate + (left - goal) / within) * (1 + fairness)
-        return min(_MOST * self.rate, max(0.1 * self.rate, wanted))
+        weight = min(0.5 * seconds, 0.5, room / (self.rate * within))
+        fairness = 1 + weight * max(-0.7, min(0.3, -0.7 - math.log10(share) / 3))
+        wanted = (self.rate + (left - goal) / within) * fairness
+        # While there is more than enough, too, who came late must be able to catch up with the others.
+        most = _MOST * self.rate * fairness / (1 - 0.7 * weight)
+        return min(most, max(0.1 * self.rate, wanted))
 
     def _times(self, wanted: float, used: float) -> float:
         """How many times as much as now is to be sent."""
@@ -238,7 +243,7 @@ class Bucket:
 
     def _doubling(self) -> float:
         """Seconds in which the pace doubles while the bucket is full."""
-        return max(1.0, self._latency / 2) if self._is_new else max(4.0, self._latency)
+        return max(1.0, self._latency / 2) if self._is_new else max(2 * _SELDOM, 2 * self._latency)
 
     def _first_pace(self, cost: float) -> float:
         return max(self.rate * _FIRST, min(self.rate / 2, cost / _FIRST_GAP))
@@ -254,8 +259,13 @@ class Bucket:
         seconds = max(min(0.1 * window, 6.0), min(0.5, window / 2), min(0.3 * window, self._latency / 2))
         return max(seconds * self.rate, min(1.5 * cost, max(0.0, 0.4 * ((self.limit or 0.0) - cost))))
 
+    @property
+    def _net_rate(self) -> float:
+        """What is left of the refill by others, in units a second: never nothing, for others come and go."""
+        return max(self.rate - self._others, (1 - _MOST_OTHERS) * self.rate)
+
     def _left_at(self, now: float) -> float:
-        return min(self.limit or 0.0, self._left + (self.rate - self._others) * (now - self._at))
+        return min(self.limit or 0.0, self._left + self._net_rate * (now - self._at))
 
 
 class _Window:

@@ -55,7 +55,7 @@ class Bundle:
         self.endpoint = endpoint
         self.service = service
         self.learned = service.learned_of(endpoint)
-        self.packing = Packing(endpoint, self.learned, lambda: service.largest)
+        self.packing = Packing(endpoint, self.learned, lambda: service.largest, lambda: service.pool.places)
         self._wanted = sources.Wanted(endpoint.columns_read, endpoint.optional_inputs, endpoint.fields)
         self._changed = threading.Condition()
         self._news: deque[_News] = deque()
@@ -129,6 +129,9 @@ class Bundle:
             column, unreadable = values.of_column(rows[name])
             read.append(column)
             reasons.update({row: f"{name} {reason}" for row, reason in unreadable.items()})
+            if name == self.endpoint.columns_of_options.get("model"):
+                missing = (row for row, value in enumerate(column) if value is None)
+                reasons.update({row: f"{name} is null, and no request goes without a model" for row in missing})
         return read, reasons
 
     def _prepared(self, rows: pa.Table) -> pa.Table:

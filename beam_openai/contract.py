@@ -30,7 +30,7 @@ class Contract:
       retry: how often and how long to try.
       quota: a ceiling of your own for this model, beside what the server's headers say.
       concurrency: requests in flight at most, for all transforms of a process with the same api, model and quota; of
-        several such, the largest counts. None for as many as the quota needs or the server answers best, 512 at most.
+        several such, the largest counts. Not set: as many as the quota needs or the server answers best, 512 at most.
       journal: reserved for a folder that keeps answers for a re-run; not supported by this version, so it must be None.
       params: sent verbatim in every request's body: what the server knows and this library does not.
 

@@ -81,15 +81,21 @@ class Lane:
             wait = self.limiter.wait(self._fresh[0].cost, now)
             return min(wait, due, booked), wait > 0
         # Before the first success, what failed goes first: it tells whether the others should be sent at all.
-        return min(due, booked), bool(self._later) and self.limiter.wait(self._later[0][2].cost, now) > 0
+        is_held = bool(self._later) and self.limiter.wait(self._later[0][2].cost, now) > 0
+        return min(due, booked), is_held or bool(self._booked)
 
     def take(self, now: float) -> tuple[Task, Grant]:
         """The next task, and leave to send it."""
         if self._booked and self._booked[0][0] <= now:
-            return heapq.heappop(self._booked)[2:]
+            _, _, task, grant = heapq.heappop(self._booked)
+            self.limiter.renew(grant, now)
+            return task, grant
         is_due = bool(self._later) and self._later[0][0] <= now
         task = heapq.heappop(self._later)[2] if is_due else self._fresh.popleft()
         return task, self.limiter.take(task.cost, now)
+
+    def tasks(self) -> list[Task]:
+        return [*(entry[2] for entry in self._booked), *(entry[2] for entry in self._later), *self._fresh]
 
     def clear(self) -> None:
         """Drops all."""

@@ -12,12 +12,9 @@ import numpy as np
 from beam_openai import sources
 from beam_openai.batching import spans
 from beam_openai.contract import Contract
-from beam_openai.service import Learned
+from beam_openai.learned import Learned
 from beam_openai.sources import ANSWER_TOKENS, BYTES, TOKENS, Costs, Segment
 from beam_openai.tokens import Estimate
-
-_PLACES = 64
-"""Requests in flight to reckon with, where nobody says how many there are."""
 
 
 class Packing:
@@ -27,12 +24,16 @@ class Packing:
       endpoint: whose limits hold.
       learned: what is known of the server's own.
       largest: the most tokens that the quota will ever let pass at once; None where nothing limits it.
+      places: how many requests may be in flight.
     """
 
-    def __init__(self, endpoint: Contract, learned: Learned, largest: Callable[[], float | None]) -> None:
+    def __init__(
+        self, endpoint: Contract, learned: Learned, largest: Callable[[], float | None], places: Callable[[], int]
+    ) -> None:
         self._endpoint = endpoint
         self._learned = learned
         self._largest = largest
+        self._places = places
         self._waiting: dict[Hashable, _Waiting] = {}
         self._grown: dict[Hashable, None] = {}
         self._rows = 0
@@ -64,7 +65,7 @@ class Packing:
             if not waiting.rows:
                 del self._waiting[key]
         # Where hardly two rows may share a request, they are not kept until the bundle ends in the hope of others.
-        most = 0 if pressed else 2 * (self._endpoint.concurrency or _PLACES) * most_rows
+        most = 0 if pressed else 2 * self._places() * most_rows
         if self._rows > most:
             yield from self._thinned(most // 2)
 

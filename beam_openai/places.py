@@ -70,8 +70,9 @@ class Places:
         if self._is_growing and pace:
             self._number = max(self._number, min(float(MOST), math.ceil(1.2 * pace * self._latency)))
         if self._began is None or self._skipped:
+            # The first answer is to a request that was alone; the next are to those that begin after it, one by one.
+            self._skipped = self.number if self._began is None else self._skipped - 1
             self._began = now
-            self._skipped = max(0, self._skipped - 1)
             return
         self._answers += 1
         self._full += is_full

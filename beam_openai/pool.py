@@ -1,8 +1,8 @@
 """The threads of a process that send requests.
 
 Tasks stand in lanes, those of one limiter in one lane. A thread takes the first of a lane when a place in flight is free and
-the limiter lets it pass; where several could go, the lanes take turns. Waiting of any kind holds no connection, no place in
-flight and no lock.
+the limiter lets it pass; where several could go, the lanes take turns. Waiting holds no connection, no place in flight and
+no lock; but asking a ceiling that is shared with other processes holds a place, for as long as that takes.
 """
 
 from __future__ import annotations
@@ -138,6 +138,16 @@ class Pool:
         self._threads.append(thread)
 
     def _work(self) -> None:
+        try:
+            self._send_all()
+        except BaseException as error:
+            # Whatever it is, it must not leave tasks that nobody sends.
+            with self._changed:
+                tasks = [task for lane in self._lanes.values() for task in lane.tasks()]
+            for task in tasks:
+                task.give_up(error)
+
+    def _send_all(self) -> None:
         starting, landing, answer = 1, 0, None
         while (taken := self._take(starting, landing, answer)) is not None:
             starting, landing, answer = 0, 1, None

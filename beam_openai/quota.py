@@ -33,12 +33,13 @@ class Quota:
     What the server's headers say is obeyed beside it: `Quota()` learns from them alone, and needs nothing else.
 
     Attributes:
-      requests_per_minute: requests in any 60 seconds; None for no ceiling. Retries count.
+      requests_per_minute: requests in any 60 seconds; no ceiling where it is not set. Retries count.
       tokens_per_minute: tokens in any 60 seconds; reserved by estimate, corrected by the answer's usage.
       images_per_minute: images made in any 60 seconds.
-      shared: a Redis that keeps the ceiling for all workers of all jobs that name it, so that together they never pass it:
+      shared: a Redis that keeps the ceiling for all workers of all jobs that name it, so that together they never pass it,
+        one for each model of an API's base_url, organization and project:
         its URL (`redis://host:6379/0`, without a password), or the name of an environment variable of the workers that
-        holds the URL. None for a ceiling of each process by itself. Nothing is sent while Redis cannot be reached, and
+        holds the URL. Not set: a ceiling of each process by itself. Nothing is sent while Redis cannot be reached, and
         after two minutes of that the job stops.
 
     Raises:
@@ -83,8 +84,10 @@ _PATIENCE = 120.0
 """Seconds without the shared ceiling after which the job stops."""
 _AGAIN = 1.0
 """Seconds after which it is asked again."""
-_LATE = 1.0
-"""Seconds after its time in which a booked request may still be sent."""
+_FORGOTTEN = 30.0
+"""Seconds in which nobody asked for it, after which it is no longer the same trouble."""
+_LATE = 0.1
+"""Seconds after its time in which a booked request may still be sent: so exactly is time counted in Redis."""
 # By their names in the headers.
 _BUCKETS = {
     "requests": _REQUESTS,
@@ -142,6 +145,7 @@ class Limiter:
             (what, Ceiling(limit, now)) for what, limit in enumerate(self._limits.values()) if limit and not shared
         ]
         self._unreached_since: float | None = None
+        self._unreached_at = now
         self._buckets = [(what, Bucket(name, uniform)) for name, what in _BUCKETS.items()]
         self._refusals = Refusals()
         self._paused_until = now
@@ -187,10 +191,6 @@ class Limiter:
             return 0.0
         if grant.booking is not None:
             if now <= grant.due + _LATE:
-                # It was taken when it was booked, and is sent only now.
-                grant.at = now
-                for sent in grant.sent:
-                    sent.at = now
                 return 0.0
             self._shared.cancel(grant.booking)
             grant.booking = None
@@ -207,9 +207,17 @@ class Limiter:
             grant.booking, grant.due = answer, now + answer.wait
         return answer.wait
 
+    def renew(self, grant: Grant, now: float) -> None:
+        """What was booked is sent now: how long its answer takes, and of when that tells, counts from here."""
+        with self._lock:
+            grant.at = now
+            grant.sent = [dataclasses.replace(sent, at=now) for sent in grant.sent]
+
     def _unreached(self, error: SharedQuotaError, now: float) -> float:
-        since = self._unreached_since = now if self._unreached_since is None else self._unreached_since
-        if error.action == "stop" or now - since > _PATIENCE:
+        if self._unreached_since is None or now - self._unreached_at > _FORGOTTEN:
+            self._unreached_since = now
+        self._unreached_at = now
+        if error.action == "stop" or now - self._unreached_since > _PATIENCE:
             error.action = "stop"
             raise error
         return _AGAIN

@@ -9,7 +9,7 @@ from beam_openai import errors
 from beam_openai.client import Request
 from beam_openai.contract import Contract
 from beam_openai.durations import retry_after
-from beam_openai.service import Learned
+from beam_openai.learned import Learned
 
 
 def explained(

@@ -1,7 +1,8 @@
 """What one process shares, however many DoFn instances and bundle threads its runner makes.
 
-A `Service` is one address, model and quota: its connections, its threads, its limiter, the memory for its answers, and
-what was learned of its server. It is made when the first DoFn instance is set up and ends with the last one's teardown.
+A `Service` is one address, model and quota: its connections, its threads, a limiter for each model, the memory for its
+answers, and what was learned of its server. It is made when the first DoFn instance is set up and ends with the last one's
+teardown.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ import hashlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import pyarrow as pa
 
-from beam_openai import errors, structs, tokens
+from beam_openai import errors, limiters, tokens
 from beam_openai.client import Client
 from beam_openai.contract import Contract
+from beam_openai.learned import Learned
+from beam_openai.memory import Memory
 from beam_openai.places import MOST
 from beam_openai.pool import Pool
 from beam_openai.quota import Limiter
@@ -26,9 +28,6 @@ from beam_openai.shared import Shared, find_url
 
 EXHAUSTED_IN_A_ROW = 10
 """So many requests in a row that spent their attempts, without one success between them, mean that the server is down."""
-
-_CONNECTIONS = 64
-"""Connections that are kept open between requests, at least."""
 
 _MEMORY = 32 << 20
 """Bytes of answers, read or decoded and not handed out yet, that a service holds."""
@@ -55,9 +54,10 @@ class Service:
     """All methods may be called by any thread."""
 
     def __init__(self, endpoint: Contract) -> None:
-        self.client = Client(endpoint.api, max(_CONNECTIONS, endpoint.concurrency or MOST))
+        self.client = Client(endpoint.api, max(MOST, endpoint.concurrency or 0))
         self.pool = Pool(endpoint.concurrency, time.monotonic)
         self._quota = endpoint.quota
+        self._identity = endpoint.api.identity()
         self._quota_owner = (endpoint.api.base_url, endpoint.api.organization, endpoint.api.project)
         self._limiters: dict[str, Limiter] = {}
         self.memory = Memory(_MEMORY, self._hurry, self._is_stuck)
@@ -87,7 +87,8 @@ class Service:
             with self._lock:
                 limiter = self._limiters.get(model)
                 if limiter is None:
-                    limiter = self._limiters[model] = self._make_limiter(model)
+                    key = (self._identity, self._quota, model)
+                    limiter = self._limiters[model] = limiters.acquire(key, lambda: self._make_limiter(model))
         return limiter
 
     def _make_limiter(self, model: str) -> Limiter:
@@ -172,122 +173,7 @@ class Service:
         self.client.close()
         self.pool.close()
         for limiter in self._limiters.values():
-            limiter.close()
-
-
-class Learned:
-    """What answers taught about a server.
-
-    Attributes:
-      count: counts the tokens of texts.
-      most_rows, most_tokens, most_bytes: what a request may hold, where the server turned out to take less than its
-        documentation says.
-      types: of the added columns, as they are declared or as the first answer had them; None until there was one.
-      names: other names that turned out to be known in place of some in a request's body.
-      answer_tokens: of an answer to a row, lately.
-      answered: whether any row ever was.
-      refused: whether a request ever was, because it was too large.
-    """
-
-    def __init__(self, count: tokens.Estimate | tokens.Exact, types: Sequence[pa.DataType | None]) -> None:
-        self.count = count
-        self.most_rows = float("inf")
-        self.most_tokens = float("inf")
-        self.most_bytes = float("inf")
-        self.types = list(types)
-        self.names: dict[str, str] = {}
-        self.answer_tokens = 0.0
-        self.answered = False
-        self.refused = False
-        self._lock = threading.Lock()
-
-    def rows(self, most: int) -> int:
-        return int(min(most, self.most_rows))
-
-    def settle(self, types: Sequence[pa.DataType]) -> list[pa.DataType]:
-        """The types that all answers must have: those declared, else those given, if they are the first.
-
-        Structs may gain fields.
-        """
-        with self._lock:
-            pairs = zip(self.types, types, strict=True)
-            self.types = [structs.merged(known, type) if known else type for known, type in pairs]
-            return self.types
-
-    def learn_answers(self, tokens: float) -> None:
-        """So many tokens a row had an answer."""
-        # Two threads at once may lose one of many: no harm is done.
-        self.answer_tokens += (tokens - self.answer_tokens) * (0.05 if self.answer_tokens else 1.0)
-
-    def rename(self, name: str, other: str) -> bool:
-        """From now on `other` is sent for `name`; False if it was tried before, the other way round."""
-        with self._lock:
-            if other in self.names:
-                return False
-            self.names = {**self.names, name: other}
-            return True
-
-    def too_large(self, error: errors.RequestTooLargeError, rows: int, tokens: float, size: float) -> None:
-        """A request of so many rows, tokens and bytes was more than the server takes."""
-        self.refused = True
-        if error.counts == "rows":
-            self.most_rows = min(self.most_rows, max(1, error.most or rows // 2))
-        elif error.counts == "bytes":
-            self.most_bytes = min(self.most_bytes, max(1.0, size / 2))
-        elif error.most and tokens <= error.most:
-            # It was packed to fit: the estimate is what is wrong.
-            self.count.raise_to(tokens, error.had or 1.2 * error.most)
-        else:
-            self.most_tokens = min(self.most_tokens, max(1.0, error.most or tokens / 2))
-
-
-class Memory:
-    """A bound for bytes: `take` waits while none are free.
-
-    The last to come may go over it, so that an answer larger than the bound passes too. While one waits, `is_short` is
-    true and all that is done is handed out, so bytes come free; should a runner be slow to take it, the wait ends after
-    30 s and the bound gives way, not the job.
-
-    Args:
-      size: the bound.
-      on_short: called when one begins to wait.
-      is_stuck: whether none can come free while one waits: then the bound gives way at once.
-    """
-
-    _PATIENCE = 30.0
-    _LOOK = 0.1
-
-    def __init__(self, size: int, on_short: Callable[[], None], is_stuck: Callable[[], bool] = lambda: False) -> None:
-        self._free = size
-        self._on_short = on_short
-        self._is_stuck = is_stuck
-        self._waiting = 0
-        self._changed = threading.Condition()
-
-    @property
-    def is_short(self) -> bool:
-        return self._waiting > 0
-
-    def take(self, size: int) -> None:
-        if not size:
-            return
-        with self._changed:
-            if self._free <= 0:
-                self._waiting += 1
-                self._on_short()
-                until = time.monotonic() + self._PATIENCE
-                while self._free <= 0 and not self._is_stuck() and (left := until - time.monotonic()) > 0:
-                    self._changed.wait(min(left, self._LOOK))
-                self._waiting -= 1
-            self._free -= size
-            if self._free > 0:
-                self._changed.notify()
-
-    def release(self, size: int) -> None:
-        if size:
-            with self._changed:
-                self._free += size
-                self._changed.notify()
+            limiters.release(limiter)
 
 
 @dataclasses.dataclass

@@ -20,7 +20,20 @@ from pathlib import Path
 
 from benchmarks.figures import Plan, table
 
-NAMES = ("cpu", "endpoint_overhead", "chat", "short_rows", "latency", "memory", "media", "scale", "startup", "server")
+NAMES = (
+    "cpu",
+    "endpoint_overhead",
+    "chat",
+    "short_rows",
+    "latency",
+    "memory",
+    "media",
+    "scale",
+    "startup",
+    "workers",
+    "server",
+    "quota",
+)
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from conftest import embeddings, run, texts_table
 
-from beam_openai import API, Completions, Moderations, column, service
+from beam_openai import API, Completions, Moderations, column, memory, service
 from beam_openai.bundle import Bundle
 from beam_openai.sources import Place
 
@@ -79,4 +79,21 @@ def test_a_transform_that_feeds_another_of_its_kind_does_not_wait_for_memory_tha
     began = time.monotonic()
     outcome = run(tables, Both(first, second))
     assert sum(out.value.num_rows for out in outcome.answered) == 3000
-    assert time.monotonic() - began < service.Memory._PATIENCE / 2
+    assert time.monotonic() - began < memory.Memory._PATIENCE / 2
+
+
+def test_one_model_has_one_limiter_in_a_process_whether_it_is_named_or_a_column_s():
+    named = service.acquire(Completions(model="m", api=NOWHERE))
+    of_column = service.acquire(Completions(model=column("model"), api=NOWHERE))
+    other = service.acquire(Completions(model="m", api=API(base_url="http://127.0.0.1:10/v1")))
+    one = named.limiter_of("m")
+    assert (
+        of_column.limiter_of("m") is one and of_column.limiter_of("n") is not one and other.limiter_of("m") is not one
+    )
+    service.release(named)
+    assert of_column.limiter_of("m") is one
+    service.release(of_column)
+    service.release(other)
+    again = service.acquire(Completions(model="m", api=NOWHERE))
+    assert again.limiter_of("m") is not one
+    service.release(again)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import collections
 import gc
+import http.server
 import json
 import math
 import socket
 import threading
 import time
+from typing import ClassVar
 
 import apache_beam as beam
 import numpy as np
@@ -27,7 +30,7 @@ from conftest import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from beam_openai import API, Quota, Retry, errors, service
+from beam_openai import API, Embeddings, Quota, Retry, errors, memory, service
 from beam_openai.emulator.faults import KINDS
 
 pytestmark = pytest.mark.usefixtures("clean")
@@ -485,7 +488,7 @@ def given_back(shared, size):
 @pytest.mark.parametrize("pipeline", [fn_api, threads])
 def test_a_tiny_bound_for_answers_never_stops_the_work(emulator, monkeypatch, size, pipeline):
     monkeypatch.setattr(service, "_MEMORY", size)
-    monkeypatch.setattr(service.Memory, "_PATIENCE", 1000.0)
+    monkeypatch.setattr(memory.Memory, "_PATIENCE", 1000.0)
     endpoint = embeddings(emulator, max_batch_size=7)
     shared = service.acquire(endpoint)
     try:
@@ -500,7 +503,7 @@ def test_a_tiny_bound_for_answers_never_stops_the_work(emulator, monkeypatch, si
 def test_many_bundles_of_one_process_share_a_tiny_bound(emulator, monkeypatch):
     """Each bundle keeps a little that is done, and together they keep more than there is."""
     monkeypatch.setattr(service, "_MEMORY", 20_000)
-    monkeypatch.setattr(service.Memory, "_PATIENCE", 1000.0)
+    monkeypatch.setattr(memory.Memory, "_PATIENCE", 1000.0)
     endpoint = embeddings(emulator, max_batch_size=20)
     shared = service.acquire(endpoint)
     failures = []
@@ -842,3 +845,38 @@ def test_rows_in_parts_of_one_come_out_in_few_chunks(emulator):
     for out in outcome.answered:
         assert out.value["embedding"].num_chunks <= 1 + out.value.num_rows // 64
     check(outcome, numbered(300))
+
+
+class Forgetful(http.server.BaseHTTPRequestHandler):
+    """Leaves one text out of every answer that it is in, and keeps how often each was answered."""
+
+    protocol_version = "HTTP/1.1"
+    answered: ClassVar[collections.Counter[str]] = collections.Counter()
+
+    def do_POST(self):
+        texts = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["input"]
+        type(self).answered.update(texts)
+        found = [{"index": at, "embedding": [1.0, 2.0]} for at, text in enumerate(texts) if text != "text 7"]
+        body = json.dumps({"data": found, "usage": {"prompt_tokens": 1}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_row_that_is_left_out_of_each_answer_fails_alone_and_the_others_are_not_paid_for_again_and_again():
+    Forgetful.answered.clear()
+    texts = [f"text {number}" for number in range(200)]
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Forgetful) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        api = API(base_url=f"http://127.0.0.1:{server.server_port}/v1")
+        outcome = run(
+            [texts_table(texts)], Embeddings(model="m", api=api, retry=Retry(max_wait=0.05), max_batch_size=100)
+        )
+        server.shutdown()
+    assert [row["text"] for row in outcome.rows("failed")] == ["text 7"]
+    assert sorted(row["text"] for row in outcome.rows()) == sorted(set(texts) - {"text 7"})
+    assert sum(Forgetful.answered.values()) <= 3 * 200

@@ -45,10 +45,25 @@ MAY_IMPORT = {
     "client": {"buffers", "errors"},
     "sources": {"structs", "tables", "tokens"},
     "contract": {"answers", "client", "options", "quota", "retry", "tokens"},
-    "service": {"client", "contract", "errors", "places", "pool", "quota", "shared", "structs", "tokens"},
-    "packing": {"batching", "contract", "service", "sources", "tokens"},
+    "limiters": {"quota"},
+    "memory": set(),
+    "learned": {"errors", "structs", "tokens"},
+    "service": {
+        "client",
+        "contract",
+        "errors",
+        "learned",
+        "limiters",
+        "memory",
+        "places",
+        "pool",
+        "quota",
+        "shared",
+        "tokens",
+    },
+    "packing": {"batching", "contract", "learned", "sources", "tokens"},
     "bundle": {"contract", "packing", "service", "sources", "tokens", "values"},
-    "recovery": {"client", "contract", "durations", "errors", "service"},
+    "recovery": {"client", "contract", "durations", "errors", "learned"},
     "batch": {
         "answers",
         "bundle",
@@ -100,7 +115,10 @@ MAY_IMPORT = {
 BEAM = {"call", "tables", "parquet", "cli", "training_data", "stored", "folders"}
 HTTP = {"client", "emulator"}
 HTTP_LIBRARIES = {"requests", "urllib3", "http", "httpx", "aiohttp", "socket", "openai"}
-PURE = ["contract.py", "recovery.py", "packing.py", "options.py", "endpoints/*.py"]
+PURE = [
+    *("contract.py", "recovery.py", "packing.py", "options.py", "batching.py", "retry.py", "durations.py"),
+    *("buckets.py", "ceilings.py", "refusals.py", "places.py", "lanes.py", "endpoints/*.py"),
+]
 
 PUBLIC = [
     "API",

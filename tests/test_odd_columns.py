@@ -221,3 +221,13 @@ def test_messages_beside_some_of_another_shape_keep_all_their_fields(emulator):
     sent = {request["body"]["messages"][0]["content"]: request["body"]["messages"] for request in emulator.requests()}
     assert sent.keys() == {"first", "second"} and sent["second"] == named
     assert [row["said"] for row in outcome.rows("failed")] == [rows[2]["said"]]
+
+
+def test_a_row_without_a_model_of_its_own_fails_alone(emulator):
+    rows = pa.table({"prompt": ["a", "b"], "name": ["gpt-4o-mini", None]})
+    outcome = run([rows], ChatCompletions(model=column("name"), api=API(base_url=emulator.base_url)))
+    assert [row["prompt"] for row in outcome.rows()] == ["a"]
+    (failed,) = outcome.rows("failed")
+    assert (
+        failed["error"]["kind"] == "invalid_input" and "no request goes without a model" in failed["error"]["message"]
+    )

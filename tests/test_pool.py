@@ -632,6 +632,19 @@ def test_what_is_booked_is_sent_when_its_time_has_come_and_asks_no_second_time(m
     assert harness.log == ["first", "second"] and len(line.asked) == 2
 
 
+def test_what_was_booked_counts_from_when_it_is_sent_and_its_wait_as_throttled(make):
+    harness = make(4)
+    shared(harness, booking(5.0))
+    task, sent_at = Task("task"), []
+    send = task.send
+    task.send = lambda grant: sent_at.append(grant.at) or send(grant)
+    harness.submit(task)
+    idle(harness)
+    harness.forward(5)
+    done(task)
+    assert sent_at == [harness.clock()] and harness.pool.throttled == pytest.approx(5)
+
+
 def test_what_is_refused_asks_again(make):
     harness = make(4)
     line = shared(harness, Refused(3.0), Refused(3.0))
@@ -671,3 +684,20 @@ def test_nothing_is_sent_without_the_shared_ceiling_and_after_two_minutes_it_is_
         harness.forward(1.0)
     settled(lambda: given_up)
     assert given_up[0].action == "stop"
+
+
+def test_a_limiter_that_breaks_stops_the_job_and_leaves_nothing_behind(make):
+    harness = make(2)
+
+    class Broken(Limiter):
+        def wait(self, cost, now):
+            raise ZeroDivisionError("a limiter is broken")
+
+    broken = Broken(Quota(), harness.clock())
+    given_up, tasks = [], [Task(number) for number in range(6)]
+    for task in tasks:
+        task.give_up = given_up.append
+    tasks[0].limiter = broken
+    harness.submit(*tasks)
+    settled(lambda: given_up)
+    assert isinstance(given_up[0], ZeroDivisionError)

@@ -1,0 +1,184 @@
+"""One bucket of a server's quota, as its headers tell it. No clock runs here."""
+
+import pytest
+from timetables import headers
+
+from beam_openai.buckets import Bucket
+
+
+def bucket(what="requests"):
+    return Bucket(what, lambda: 0.5)
+
+
+def told(running, limit, remaining, reset, now=0.0, cost=1.0, latency=0.0, refused=False):
+    """One request and its answer."""
+    sent = running.take(cost, now)
+    running.observe(headers(limit, remaining, reset), sent, refused, now + latency)
+
+
+def minute(limit, remaining):
+    return limit, remaining, f"{(limit - remaining) * 60_000 // limit}ms"
+
+
+# What one answer says
+
+
+def test_before_the_first_answer_nothing_waits():
+    running = bucket()
+    assert running.wait(1, 0.0) <= 0 and running.pace is None and running.used == 0
+
+
+@pytest.mark.parametrize("reset", ["3s", "3", "2.999s"])
+def test_nothing_left_and_a_reset_mean_to_wait_so_long_where_the_limit_is_not_said(reset):
+    running = bucket()
+    told(running, None, 0, reset)
+    assert running.wait(1, 0.0) == pytest.approx(3, abs=0.01)
+    assert running.wait(1, 3.0) <= 0
+
+
+def test_a_reset_in_a_day_holds_for_a_minute_only():
+    running = bucket()
+    told(running, None, 0, "24h0m0s")
+    assert running.wait(1, 0.0) == pytest.approx(60)
+
+
+def test_nothing_is_sent_that_what_is_left_could_not_hold():
+    running = bucket()
+    told(running, *minute(600, 2))
+    assert running.wait(10, 0.0) >= 0.8
+    assert running.wait(700, 1000.0) <= 0  # for which the bucket can never have enough
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        headers(),
+        headers(-1, -1, -1),
+        headers(60, -1, "1s"),
+        headers("x", "y", "z"),
+        headers("", "", ""),
+        headers(60, "nan", "inf"),
+        headers(60, 61, "1s"),
+        headers(60, None, "1s"),
+        headers(None, 5, None),
+        headers(0, 5, None),
+        headers(0, 0, None),
+    ],
+)
+def test_headers_that_lie_or_lack_say_nothing(said):
+    running = bucket()
+    for _ in range(100):
+        running.observe(said, running.take(1, 0.0), False, 0.0)
+        assert running.wait(1, 0.0) <= 0
+
+
+def test_an_answer_that_was_overtaken_by_a_later_one_s_tells_nothing():
+    running, alone = bucket(), bucket()
+    for one in (running, alone):
+        first, second = one.take(1, 0.0), one.take(1, 0.1)
+        one.observe(headers(*minute(600, 10)), second, False, 1.0)
+        if one is running:
+            one.observe(headers(*minute(600, 600)), first, False, 5.0)
+    assert running.pace == alone.pace and running.wait(50, 5.0) == alone.wait(50, 5.0)
+
+
+def test_what_was_not_sent_after_all_is_given_back():
+    running = bucket()
+    told(running, *minute(600, 300))
+    running.take(1, 0.1)
+    waits = running.wait(1, 0.1), running.wait(400, 0.1)
+    for _ in range(5):
+        running.take(100, 0.1)
+        running.give_back(100)
+    assert (running.wait(1, 0.1), running.wait(400, 0.1)) == pytest.approx(waits)
+
+
+def test_five_minutes_after_the_last_one_a_request_goes_out_whatever_the_headers_said():
+    running = bucket()
+    told(running, 1, 0, "24h0m0s")
+    told(running, 1, 0, "24h0m0s", now=10.0)
+    assert running.wait(1, 10.0) == pytest.approx(300) and running.wait(1, 310.0) <= 0
+    running.take(1, 310.0)
+    assert running.wait(1, 310.0) == pytest.approx(300)
+
+
+# The window
+
+
+@pytest.mark.parametrize(("window", "limit"), [(1, 1000), (60, 30_000), (3600, 10_000), (86_400, 10_000)])
+def test_the_window_is_learned_from_resets_in_milliseconds(window, limit):
+    running = bucket()
+    for second in range(10):
+        left = int(limit * (0.9 - second / 20))
+        told(running, limit, left, f"{round((limit - left) * window / limit * 1000)}ms", now=float(second))
+    assert running.rate == pytest.approx(limit / window, rel=0.02)
+
+
+@pytest.mark.parametrize("rounded", [lambda seconds: -(-seconds // 1), round])
+def test_the_window_is_learned_from_resets_in_whole_seconds(rounded):
+    running = bucket()
+    for second in range(30):
+        left = 3000 - 90 * second
+        told(running, 3000, left, str(int(rounded((3000 - left) / 50))), now=float(second))
+    assert running.rate == pytest.approx(50, rel=0.05)
+
+
+@pytest.mark.parametrize("reset", ["-1", "0", "0s", "", "x", None])
+def test_without_a_reset_it_is_a_minute(reset):
+    running = bucket()
+    for second in range(10):
+        told(running, 600, 300 - second, reset, now=float(second))
+    assert running.rate == 10
+
+
+# The pace
+
+
+def test_a_limit_that_changes_changes_the_pace_with_it():
+    running = bucket()
+    for second in range(20):
+        told(running, *minute(600, 500 - second), now=float(second))
+    pace = running.pace
+    told(running, *minute(300, 200), now=20.0)
+    assert running.pace == pytest.approx(pace / 2) and running.limit == 300
+    told(running, *minute(1200, 900), now=21.0)
+    assert running.pace == pytest.approx(2 * pace) and running.rate == pytest.approx(20, rel=0.02)
+
+
+def test_who_has_little_to_send_does_not_wind_up_the_pace():
+    """One request in ten seconds of a bucket from which others take all that is refilled."""
+    running = bucket()
+    for number in range(60):
+        told(running, *minute(600, 60), now=10.0 * number)
+    assert running.pace <= 0.3 * running.rate
+
+
+def test_others_that_take_all_are_seen_and_left_room_for():
+    """The bucket goes down by what is refilled twice over, and it is not we who empty it."""
+    running = bucket()
+    left, now = 3000.0, 0.0
+    while left > 60:
+        told(running, *minute(3000, int(left)), now=now)
+        wait = max(0.05, running.wait(1, now))
+        left, now = left - 50 * wait, now + wait
+    assert running.pace < 0.3 * running.rate
+
+
+def test_a_refusal_is_explained_by_a_bucket_that_was_almost_empty():
+    running = bucket()
+    assert not running.is_explained(1)
+    told(running, *minute(600, 500), now=0.0)
+    assert not running.is_explained(1)
+    told(running, *minute(600, 1), now=2.0)
+    assert running.is_explained(1)
+
+
+def test_a_limit_that_falls_while_others_take_most_neither_breaks_nor_lets_go():
+    running = bucket()
+    now = 0.0
+    for second in range(60):
+        now = 5.0 * second
+        told(running, *minute(1000, max(20, 900 - 15 * second)), now=now)
+    for limit in (750, 500, 100, 10):
+        told(running, *minute(limit, 1), now=now + 1)
+        assert 0 < running.wait(5, now + 1) <= 301
