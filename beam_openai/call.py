@@ -5,7 +5,9 @@
     bundle.py       Bundle.add          rows that no request could carry fail here,
     packing.py      Packing.put         and the others are packed into batches
     call.py       _Call._hand_out       each batch goes to the process's pool,
-    pool.py         Pool.submit         which waits for quota and for a place in flight
+    lanes.py        Lane.put            where it stands in the line of its model: retries before what was never sent,
+    pool.py         Pool._take          until a place in flight is free (places.py says how many there are)
+    quota.py        Limiter.take        and the quota lets it pass: buckets.py, refusals.py, ceilings.py, shared/
     batch.py          Batch.send        in a thread of the pool: build the request, send it once, read the answer
     batch.py          Batch.receive     in the same thread, its place in flight given up (after the first success):
     batch.py            Batch._read       columns back to the elements that the rows came from; or an error,
@@ -15,7 +17,7 @@
     call.py       _Call.finish_bundle   sends and hands out the rest
 
 contract.py is what an endpoint says of itself, which all of these go by; service.py holds what lives as long as the
-process: pool, connections, limiter, and what was learned of the server.
+process: pool, connections, limiters, and what was learned of the server.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def explained(
     wait = asked(error, now)
     if error.action == "wait" and wait is not None and wait > endpoint.retry.max_wait:
         most = f"Retry(max_wait={endpoint.retry.max_wait:g})"
-        error.args = (f"{error}. The server asks to wait {wait:.0f} s, longer than {most}",)
+        error.args = (f"{error}. The server asks to wait {wait:g} s, longer than {most}",)
         error.action = "stop"
     if error.status not in (400, 422):
         return error

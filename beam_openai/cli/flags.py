@@ -123,7 +123,7 @@ class _Value:
         if self._may_be_none and text == "none":
             return None
         if self._may_be_column and (named := re.fullmatch(r"column\((.+)\)", text)):
-            return Column(named.group(1))
+            return Column(named.group(1).strip("\"'"))
         if self._choices:
             if text not in self._choices:
                 known = [*self._choices, *(["none"] if self._may_be_none else [])]
