@@ -81,7 +81,8 @@ class Refusals:
     def refused(self, sent_at: float, now: float) -> None:
         """A request was refused that was sent at a time."""
         self._share += _LATEST * (1 - self._share)
-        if sent_at >= self._refused_at:
+        # Of a server that has never accepted any, no pace is known.
+        if self._accepted and sent_at >= self._refused_at:
             pace = max(_LEAST, _BACK * min(self.rate(now), self.pace or math.inf))
             pace = self._not_below_the_floor(pace)
             if self.pace is None or self._successes > self._together:

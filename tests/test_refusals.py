@@ -147,3 +147,11 @@ def test_a_server_whose_quota_falls_to_a_tenth_is_followed():
             left -= 1
             refusals.accepted(now)
     assert refusals.pace <= 30 and sum(at > now - 60 for at in refused) <= 0.02 * 60 * 20
+
+
+def test_where_nothing_was_ever_accepted_there_is_no_pace():
+    refusals = Refusals()
+    for second in range(100):
+        refusals.take(second)
+        refusals.refused(second, second)
+    assert refusals.pace is None and refusals.wait(100) <= 0
