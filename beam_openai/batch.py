@@ -19,6 +19,9 @@ from beam_openai.sources import ANSWER_TOKENS, TOKENS, Segment
 RAW_BYTES = 65_536
 """How much of an unusable answer `error.raw` keeps."""
 
+_OVERLOADED = (503, 529)
+"""What servers answer that have no room."""
+
 _MUCH_BYTES = 65_536
 """An answer that is so long to read that the next request need not wait for it."""
 
@@ -109,6 +112,8 @@ class Batch:
         if isinstance(outcome, Response | errors.APIError) and outcome.headers:
             self._service.reached = True
             self.limiter.observe(grant, outcome.headers, now, refused=isinstance(outcome, errors.RateLimitError))
+        if isinstance(outcome, errors.APIError) and outcome.status in _OVERLOADED:
+            self._service.pool.overloaded()
         if isinstance(outcome, errors.APIError) and (outcome.status is not None or not outcome.reached):
             # Refused, or never arrived. What was cut off may have been billed, and stays counted.
             self.limiter.settle(grant, 0)

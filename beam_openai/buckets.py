@@ -127,6 +127,11 @@ class Bucket:
             self._left += cost
             self._next -= cost / self.pace
 
+    def forgive(self, cost: float) -> None:
+        """What the bucket could never hold was refused: nothing has to wait for it."""
+        if self.pace is not None and self.limit is not None and cost > self.limit:
+            self._next -= cost / self.pace
+
     def observe(self, headers: Mapping[str, str], sent: Sent, refused: bool, now: float) -> None:
         """Learns from the answer to what was sent."""
         left = self._read(headers, now)

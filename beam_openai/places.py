@@ -7,6 +7,9 @@ neither the quota nor the rows are what is short,
     holding     then they stay; after every eighth round one tries a quarter more, or a fifth fewer, in turn
     trying      more is kept where it answers 8 % more; fewer, where it answers no more than 3 % less
 
+    overloaded  where more than a tenth are refused for want of room there, three tenths go, once in the time of an answer;
+                ten seconds after the last of that they grow again
+
 so that a server that queues is kept busy, and its queue short. A round is as many answers as there are places, 16 at least;
 while holding, twice as many, 64 at least. Where the pace that the quota allows is known, as many as that needs
 (pace * latency, and a fifth) are there at once. Never more than 512: each has a thread.
@@ -39,6 +42,7 @@ class Places:
         self._is_growing = True
         self._rounds = 0
         self._began: float | None = None
+        self._overloads, self._overloaded_at = 0.0, float("inf")
         self._answers = self._full = self._skipped = 0
 
     @property
@@ -66,6 +70,11 @@ class Places:
         """
         if self._size is not None:
             return
+        self._overloads -= 0.02 * self._overloads
+        if now - self._overloaded_at > 10.0:
+            self._overloaded_at, self._is_growing, self._rate, self._began = float("inf"), True, 0.0, None
+            # With one or two, a round takes long, and doubling them tells little.
+            self._number = max(4.0, self._number)
         self._latency += (latency - self._latency) * (0.1 if self._latency else 1.0)
         if self._is_growing and pace:
             self._number = max(self._number, min(float(MOST), math.ceil(1.2 * pace * self._latency)))
@@ -84,6 +93,14 @@ class Places:
                     # Those under way tell of what was before.
                     self._skipped = max(before, self.number)
             self._began, self._answers, self._full = now, 0, 0
+
+    def overloaded(self, now: float) -> None:
+        """The server had no room for a request."""
+        self._overloads += 0.02 * (1 - self._overloads)
+        is_first = now < self._overloaded_at
+        if self._overloads > 0.1 and (is_first or now - self._overloaded_at > max(0.5, self._latency)):
+            self._number, self._overloaded_at = max(1.0, 0.7 * self._number), now
+            self._is_growing, self._tried, self._began = False, None, None
 
     @property
     def _round(self) -> int:

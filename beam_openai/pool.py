@@ -91,6 +91,11 @@ class Pool:
                 self._changed.notify_all()
                 self._ensure_follower()
 
+    def overloaded(self) -> None:
+        """The server had no room for a request."""
+        with self._changed:
+            self._places.overloaded(self._clock())
+
     def unprove(self) -> None:
         """Back to one request until the next success."""
         with self._changed:

@@ -14,6 +14,7 @@ Time is a parameter: nothing here sleeps or reads a clock.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import random
 import threading
 from collections.abc import Callable, Mapping
@@ -24,6 +25,8 @@ from beam_openai.ceilings import Ceiling
 from beam_openai.errors import SharedQuotaError
 from beam_openai.refusals import Refusals
 from beam_openai.shared import Booking, Shared, check_url
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,8 +61,11 @@ class Quota:
                 raise ValueError(f"Quota.{name} must be more than 0, not {value!r}")
         if self.shared is not None:
             check_url(self.shared)
-            if not any(self.limits.values()):
+            limits = [limit for limit in self.limits.values() if limit]
+            if not limits:
                 raise ValueError("Quota(shared=...) shares a ceiling: set requests_per_minute or tokens_per_minute")
+            if min(limits) < 1:
+                raise ValueError(f"a ceiling that is shared must be at least 1 a minute, not {min(limits)!r}")
 
     @property
     def limits(self) -> dict[str, float | None]:
@@ -216,6 +222,7 @@ class Limiter:
     def _unreached(self, error: SharedQuotaError, now: float) -> float:
         if self._unreached_since is None or now - self._unreached_at > _FORGOTTEN:
             self._unreached_since = now
+            _logger.warning("%s", error)
         self._unreached_at = now
         if error.action == "stop" or now - self._unreached_since > _PATIENCE:
             error.action = "stop"
@@ -228,6 +235,9 @@ class Limiter:
             for (what, ceiling), entry in zip(self._ceilings, grant.reserved):
                 if what == _TOKENS:
                     ceiling.settle(entry, tokens)
+            if not tokens:
+                for what, bucket in self._buckets:
+                    bucket.forgive(grant.cost[what])
         if self._shared is not None and grant.booking is not None:
             self._shared.settle(grant.booking, {"tokens": tokens})
 
@@ -273,6 +283,6 @@ class Limiter:
     def used(self, now: float) -> float | None:
         """The share of the quota, the user's or the server's, that is in use here; None where none is known."""
         with self._lock:
-            shares = [ceiling.used(now) for _, ceiling in self._ceilings]
+            shares = [min(1.0, ceiling.used(now)) for _, ceiling in self._ceilings]
             shares += [bucket.used for _, bucket in self._buckets if bucket.pace is not None]
             return max(shares, default=None)

@@ -45,6 +45,7 @@ class Refusals:
         self._known = 0.0
         self._grown_at = 0.0
         self._share = 0.0
+        self._heard = 0.0
         self._most = 0.0
 
     def wait(self, now: float) -> float:
@@ -66,7 +67,7 @@ class Refusals:
     def accepted(self, now: float) -> None:
         """A request was let pass."""
         self._accepted = self._accepted * math.exp((self._at - now) / _LATELY) + 1
-        self._at = now
+        self._at = self._heard = now
         self._share -= _LATEST * self._share
         if self._began is not None and now - self._began > _LATELY:
             self._most = max(self._most, self.rate(now))
@@ -83,7 +84,9 @@ class Refusals:
         self._share += _LATEST * (1 - self._share)
         # Of a server that has never accepted any, no pace is known.
         if self._accepted and sent_at >= self._refused_at:
-            pace = max(_LEAST, _BACK * min(self.rate(now), self.pace or math.inf))
+            # After a rest, what was accepted before it: that nothing was since is not the server's doing.
+            lately = self.rate(now if now - self._heard < _LATELY else self._heard)
+            pace = max(_LEAST, _BACK * min(lately, self.pace or math.inf))
             pace = self._not_below_the_floor(pace)
             if self.pace is None or self._successes > self._together:
                 self._known = pace
@@ -91,6 +94,7 @@ class Refusals:
             self._times += 1
             self.pace, self._grown_at = pace, now
         self._together += 1
+        self._heard = now
 
     def _not_below_the_floor(self, pace: float) -> float:
         if self._share > _MANY:

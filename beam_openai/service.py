@@ -29,6 +29,9 @@ from beam_openai.shared import Shared, find_url
 EXHAUSTED_IN_A_ROW = 10
 """So many requests in a row that spent their attempts, without one success between them, mean that the server is down."""
 
+OUTAGE_SECONDS = 60.0
+"""But only so long after the last success: a server may be away for a moment."""
+
 _MEMORY = 32 << 20
 """Bytes of answers, read or decoded and not handed out yet, that a service holds."""
 
@@ -68,6 +71,7 @@ class Service:
         self._learned_lock = threading.Lock()
         self._bundles: set[Running] = set()
         self._exhausted = 0
+        self._succeeded_at = float("-inf")
 
     def learned_of(self, endpoint: Contract) -> Learned:
         """What was learned for transforms with these options."""
@@ -121,6 +125,7 @@ class Service:
     def succeeded(self) -> None:
         self.reached = True
         self._exhausted = 0
+        self._succeeded_at = time.monotonic()
         self.pool.prove()
 
     def exhausted(self, error: errors.APIError) -> errors.APIError | None:
@@ -133,6 +138,10 @@ class Service:
             self._exhausted += 1
             if self._exhausted < EXHAUSTED_IN_A_ROW:
                 return None
+        if time.monotonic() - self._succeeded_at < OUTAGE_SECONDS:
+            # It answered a moment ago. One request at a time finds out when it does so again.
+            self.pool.unprove()
+            return None
         return errors.ServerDownError(
             f"{EXHAUSTED_IN_A_ROW} requests in a row spent their attempts and none succeeded between them; the last: {error}"
         )

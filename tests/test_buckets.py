@@ -182,3 +182,13 @@ def test_a_limit_that_falls_while_others_take_most_neither_breaks_nor_lets_go():
     for limit in (750, 500, 100, 10):
         told(running, *minute(limit, 1), now=now + 1)
         assert 0 < running.wait(5, now + 1) <= 301
+
+
+def test_nothing_waits_for_what_the_bucket_could_never_hold_and_was_refused():
+    running = bucket("tokens")
+    for second in range(5):
+        told(running, *minute(100, 90), now=float(second), cost=1.0)
+    wait = running.wait(10, 5.0)
+    running.take(1500, 5.0 + max(wait, 0))
+    running.forgive(1500)
+    assert running.wait(10, 5.0) <= max(wait, 0) + 60

@@ -111,3 +111,29 @@ def test_a_number_that_is_given_stays():
     assert places.number == 12
     places.widen(None)
     assert places.most == MOST
+
+
+def test_a_server_with_a_short_queue_that_refuses_the_rest_is_not_pressed_and_an_outage_is_forgotten():
+    places, now, tally, due = Places(None), 0.0, [], 0.0
+    for _ in range(4000):
+        now += 0.02
+        is_away = 30 < now < 40
+        room = 0 if is_away else 64
+        if places.number > room:
+            places.overloaded(now)
+        due += 0 if is_away else min(64, places.number) * 0.02 / 0.3
+        while due >= 1:
+            due -= 1
+            places.answered(now, 0.3, True)
+        tally.append((now, places.number))
+    assert [number for at, number in tally if 35 < at < 40][-1] <= 8
+    assert tally[-1][1] >= 16
+
+
+def test_one_refusal_in_fifty_for_want_of_room_changes_nothing():
+    places = Places(None)
+    for number in range(2000):
+        places.answered(number / 100, 0.3, False)
+        if number % 50 == 0:
+            places.overloaded(number / 100)
+    assert places.number == 16

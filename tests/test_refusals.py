@@ -155,3 +155,9 @@ def test_where_nothing_was_ever_accepted_there_is_no_pace():
         refusals.take(second)
         refusals.refused(second, second)
     assert refusals.pace is None and refusals.wait(100) <= 0
+
+
+def test_a_refusal_after_a_rest_teaches_what_was_accepted_before_it():
+    refusals = steady(20, 1.5)
+    refusals.refused(31.5, 31.5)
+    assert refusals.pace >= 10
