@@ -8,6 +8,7 @@ import itertools
 import logging
 import os
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -58,6 +59,13 @@ def emulator(plain_emulator: Emulator) -> Emulator:
     """One without faults or limits, its ledger empty."""
     plain_emulator.clear()
     return plain_emulator
+
+
+def pytest_configure() -> None:
+    """Programs that tests start hear signals, also where the tests are started by something that does not (nohup, `&`)."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)  # which another program does not inherit
 
 
 def embeddings(emulator: Emulator, **options: Any) -> Embeddings:
