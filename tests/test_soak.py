@@ -21,7 +21,7 @@ ONE_ROW = ("nan", "wrong_length", "null_in_vector")
 """Faults that spoil one row of a good answer."""
 CHANCES = {kind: 0.006 for kind in KINDS if kind != "insufficient_quota"}
 # Each of these lets everything wait for a while, and teaches a pace.
-CHANCES.update(rate_limit=0.002, rate_limit_ms=0.002, rate_limit_message=0.002)
+CHANCES.update(rate_limit=0.004, rate_limit_ms=0.004, rate_limit_message=0.004)
 
 POISON = {
     **dict.fromkeys(range(101, ROWS, 9001), (None, "invalid_input")),
