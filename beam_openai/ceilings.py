@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 
-WINDOW = 60.0
+_WINDOW = 60.0
 _FORGOTTEN = float("-inf")
 
 
@@ -31,7 +31,7 @@ class Ceiling:
         for at, taken in self._log:
             if over <= 1e-9:
                 break
-            wait, over = max(wait, at + WINDOW - now), over - taken
+            wait, over = max(wait, at + _WINDOW - now), over - taken
         return wait
 
     def take(self, cost: float, now: float) -> list[float]:
@@ -39,7 +39,7 @@ class Ceiling:
         entry = [now, cost]
         # The pace is kept from when the last send was due, so that a late wake-up is made up for, but never a burst.
         due = max(self._next, now - 1.0)
-        self._next = due + cost * WINDOW / self._limit
+        self._next = due + cost * _WINDOW / self._limit
         self._sum += cost
         self._log.append(entry)
         return entry
@@ -51,10 +51,10 @@ class Ceiling:
         correction = used - entry[1]
         entry[1] = used
         self._sum += correction
-        self._next += correction * WINDOW / self._limit
+        self._next += correction * _WINDOW / self._limit
 
     def _forget(self, now: float) -> None:
-        while self._log and self._log[0][0] <= now - WINDOW:
+        while self._log and self._log[0][0] <= now - _WINDOW:
             entry = self._log.popleft()
             self._sum -= entry[1]
             entry[0] = _FORGOTTEN

@@ -6,7 +6,6 @@ neither the quota nor the rows are what is short,
     growing     they are doubled as long as that lets a quarter more be answered a second
     holding     then they stay; after every eighth round one tries a quarter more, or a fifth fewer, in turn
     trying      more is kept where it answers 8 % more; fewer, where it answers no more than 3 % less
-
     overloaded  where more than a tenth are refused for want of room there, three tenths go, once in the time of an answer;
                 ten seconds after the last of that they grow again
 

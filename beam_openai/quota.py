@@ -40,10 +40,9 @@ class Quota:
       tokens_per_minute: tokens in any 60 seconds; reserved by estimate, corrected by the answer's usage.
       images_per_minute: images made in any 60 seconds.
       shared: a Redis that keeps the ceiling for all workers of all jobs that name it, so that together they never pass it,
-        one for each model of an API's base_url, organization and project:
-        its URL (`redis://host:6379/0`, without a password), or the name of an environment variable of the workers that
-        holds the URL. Not set: a ceiling of each process by itself. Nothing is sent while Redis cannot be reached, and
-        after two minutes of that the job stops.
+        one for each model of an API's base_url, organization and project: its URL (`redis://host:6379/0`, without a
+        password), or the name of an environment variable of the workers that holds the URL. Not set: a ceiling of each
+        process by itself. Nothing is sent while Redis cannot be reached, and after two minutes of that the job stops.
 
     Raises:
       ValueError: a value that can never work.
@@ -155,13 +154,12 @@ class Limiter:
         self._buckets = [(what, Bucket(name, uniform)) for name, what in _BUCKETS.items()]
         self._refusals = Refusals()
         self._paused_until = now
-        self._largest = quota.tokens_per_minute
 
     @property
     def largest(self) -> float | None:
         """The most tokens that one request may have and ever pass; None where nothing limits it."""
         limits = [bucket.limit for what, bucket in self._buckets if what == _TOKENS]
-        return min((limit for limit in (self._largest, *limits) if limit), default=None)
+        return min((limit for limit in (self._limits["tokens"], *limits) if limit), default=None)
 
     def wait(self, cost: Cost, now: float) -> float:
         """Seconds until such a request may be sent; 0.0 if it may be sent now."""

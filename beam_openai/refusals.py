@@ -2,9 +2,8 @@
 
     after a refusal     pace = 0.95 * what was accepted a second, lately; once for all m that were under way together
     after a success     pace = pace * (1 + 0.00006 / m * (1 + (k / 300 m)^2)), the k-th since the last refusal; 0.02 at least
-                        until the third refusal, for while a pace still grows fast, what was accepted lately tells too little
-
-                        and, while it is less than what was once known to be accepted, doubled within a second
+                        until the third refusal, for while a pace still grows fast, what was accepted lately tells too
+                        little; and, while it is less than what was once known to be accepted, doubled within a second
 
 In requests a second, and no less than one in ten seconds; m is 20 at most. There is no pace before the first refusal. What
 is refused while nothing, or next to nothing, is accepted tells of an outage and not of a pace: the one before is known

@@ -7,16 +7,16 @@ teardown.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import threading
 import time
 from collections import Counter
+from collections.abc import Hashable
 from typing import Protocol
 
 import pyarrow as pa
 
-from beam_openai import errors, limiters, tokens
+from beam_openai import errors, held, limiters, tokens
 from beam_openai.client import Client
 from beam_openai.contract import Contract
 from beam_openai.learned import Learned
@@ -185,13 +185,7 @@ class Service:
             limiters.release(limiter)
 
 
-@dataclasses.dataclass
-class _Shared:
-    service: Service
-    users: int = 0
-
-
-_services: dict[tuple[object, ...], _Shared] = {}
+_services: dict[Hashable, held.Held[Service]] = {}
 _services_lock = threading.Lock()
 
 
@@ -203,24 +197,17 @@ def acquire(endpoint: Contract) -> Service:
     """
     key = (endpoint.api.identity(), endpoint.model, endpoint.quota)
     with _services_lock:
-        if key not in _services:
-            _services[key] = _Shared(Service(endpoint))
-        shared = _services[key]
-        shared.users += 1
-        shared.service.pool.widen(endpoint.concurrency)
-        return shared.service
+        service = held.acquire(_services, key, lambda: Service(endpoint))
+        service.pool.widen(endpoint.concurrency)
+        return service
 
 
 def release(service: Service) -> None:
     """Ends the service's threads and connections, if this was its last user."""
     with _services_lock:
-        key = next((k for k, shared in _services.items() if shared.service is service), None)
-        if key is None:
-            return
-        _services[key].users -= 1
-        if _services[key].users:
-            return
-        del _services[key]
+        is_last = held.release(_services, service)
+    if not is_last:
+        return
     service.close()
     with _services_lock:
         _ended.update(service.totals)
@@ -234,7 +221,7 @@ def progress() -> Counter[str]:
     """What this process has done so far: `rows_answered`, `rows_failed`, `requests`, `retries`, `throttled` (seconds) ...;
     and what is now: `in_flight`, `places` (how many may be), `quota_used` (the share of it, 0 where none is known)."""
     with _services_lock:
-        running = [shared.service for shared in _services.values()]
+        running = [one.thing for one in _services.values()]
     total = Counter(_ended)
     for service in running:
         total.update(service.totals)
@@ -248,6 +235,6 @@ def progress() -> Counter[str]:
 def stop_all(error: BaseException) -> None:
     """Stops everything that this process is doing."""
     with _services_lock:
-        running = [shared.service for shared in _services.values()]
+        running = [one.thing for one in _services.values()]
     for service in running:
         service.stop(error)

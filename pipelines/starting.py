@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import logging
 import os
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from beam_openai import API, WriteTables
+from beam_openai.cli import beams
 from beam_openai.cli.failing import fail, one_line
 from beam_openai.parquet import clear_own_temporary
 
@@ -49,9 +46,7 @@ def run(recipe: Callable[[Sequence[str]], int]) -> int:
     program, arguments = f"python -m pipelines.{os.path.basename(sys.argv[0]).removesuffix('.py')}", sys.argv[1:]
     debug = "--debug" in arguments
     if not debug:
-        # Beam and what it imports say things that a user can do nothing about.
-        logging.disable(logging.CRITICAL)
-        warnings.simplefilter("ignore")
+        beams.silence()
     try:
         return recipe(arguments)
     except (Exception, KeyboardInterrupt) as error:
@@ -89,12 +84,8 @@ def folder(path: str) -> str:
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """A recipe's own options, and Beam's. What neither of them knows ends the program: a typo must not be passed over."""
     chosen, rest = parser.parse_known_args(arguments)
-    beams = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for options in PipelineOptions.__subclasses__():
-        options._add_argparse_args(beams)
-    known, unknown = beams.parse_known_args(rest)
-    # A portable runner may know options that only its job server can name.
-    if unknown and not known.runner:
+    options, unknown = beams.options_of(rest)
+    if unknown and not beams.names_a_runner(options):
         parser.error(f"unknown option {unknown[0]}")
     return chosen, rest
 
@@ -103,11 +94,10 @@ def api(chosen: argparse.Namespace) -> API:
     return API(base_url=chosen.base_url, key=chosen.key)
 
 
-def pipeline(beams: Sequence[str]) -> beam.Pipeline:
+def pipeline(arguments: Sequence[str]) -> beam.Pipeline:
     """A pipeline with Beam's options; without a runner among them it runs in this process, and downloads nothing."""
-    options = PipelineOptions(list(beams))
-    runner = None if options.view_as(StandardOptions).runner else FnApiRunner()
-    return _Pipeline(runner=runner, options=options)
+    options, _ = beams.options_of(arguments)
+    return _Pipeline(runner=beams.runner_of(options), options=options)
 
 
 class _Pipeline(beam.Pipeline):

@@ -18,7 +18,7 @@ import zlib
 
 import pytest
 import urllib3
-from wire import Wire, sends
+from wire import Wire, closed_meanwhile, sends
 
 from beam_openai import errors
 from beam_openai.client import API, Client, Request, failures
@@ -685,16 +685,9 @@ def test_what_is_left_of_one_answer_s_time_is_not_the_next_one_s():
 def test_closing_ends_a_blocked_call_at_once_and_no_other_begins():
     for head in (b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", b"HTTP/1.0 200 OK\r\n\r\n"):
         with Wire(lambda connection, head=head: connection.sendall(head)) as wire:
-            client, caught = made(wire.url, timeout=60), []
-            thread = threading.Thread(target=lambda client=client, caught=caught: caught.append(outcome(client)))
-            thread.start()
-            while not wire.requests:
-                time.sleep(0.01)
-            time.sleep(0.05)
-            client.close()
-            thread.join(10)
-            assert not thread.is_alive()
-            assert isinstance(caught[0], errors.APIConnectionError) or caught[0].body == b""  # HTTP/1.0: that is an end
+            client = made(wire.url, timeout=60)
+            came = closed_meanwhile(client, wire, lambda client=client: outcome(client), pause=0.05)
+            assert isinstance(came, errors.APIConnectionError) or came.body == b""  # HTTP/1.0: that is an end
             assert "closed" in str(failure(client)) and len(wire.requests) == 1
 
 
@@ -766,14 +759,7 @@ def test_certificates_that_are_not_there_stop_the_job_before_the_first_call(monk
 def test_a_blocked_call_over_tls_ends_when_the_client_is_closed(certificate, monkeypatch):
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate / "cert.pem"))
     with tls(certificate, lambda connection: None) as wire:
-        client, caught = made(wire.url, timeout=60), []
-        thread = threading.Thread(target=lambda: caught.append(outcome(client)))
-        thread.start()
-        while not wire.requests:
-            time.sleep(0.01)
-        client.close()
-        thread.join(10)
-        assert isinstance(caught[0], errors.APIConnectionError)
+        ends_when_closed(made(wire.url, timeout=60), wire)
 
 
 def test_https_asked_of_a_server_without_it_was_not_reached():
@@ -859,14 +845,7 @@ def test_a_call_through_a_proxy_ends_when_the_client_is_closed(proxied):
 
 
 def ends_when_closed(client, wire):
-    caught = []
-    thread = threading.Thread(target=lambda: caught.append(outcome(client)))
-    thread.start()
-    while not wire.requests:
-        time.sleep(0.01)
-    client.close()
-    thread.join(10)
-    assert isinstance(caught[0], errors.APIConnectionError)
+    assert isinstance(closed_meanwhile(client, wire, lambda: outcome(client)), errors.APIConnectionError)
 
 
 class Tunnel:

@@ -15,7 +15,7 @@ import threading
 import time
 
 import pytest
-from wire import Wire, sends
+from wire import Wire, closed_meanwhile, sends
 
 from beam_openai import errors
 from beam_openai.client import API, Client, File, Form, LocalFile, Request, form_fields, guess, multipart, segment
@@ -434,14 +434,9 @@ def test_a_stream_may_take_longer_than_the_timeout_but_no_piece_of_it():
 
 def test_closing_the_client_ends_a_blocked_stream():
     with Wire(lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{")) as wire:
-        client, caught = made(wire.url, timeout=60), []
-        thread = threading.Thread(target=lambda: caught.append(failure(lambda: read(client))))
-        thread.start()
-        while not wire.requests:
-            time.sleep(0.01)
-        client.close()
-        thread.join(10)
-        assert isinstance(caught[0], errors.APIConnectionError)
+        client = made(wire.url, timeout=60)
+        came = closed_meanwhile(client, wire, lambda: failure(lambda: read(client)))
+        assert isinstance(came, errors.APIConnectionError)
 
 
 # What is fetched elsewhere
@@ -554,14 +549,8 @@ def test_a_host_that_is_not_there_or_stalls_is_a_connection_error_without_the_qu
 
 def test_closing_the_client_ends_a_blocked_fetch(known):
     with Wire(lambda connection: None) as blobs:
-        caught = []
-        thread = threading.Thread(target=lambda: caught.append(failure(lambda: known.fetch(blobs.url))))
-        thread.start()
-        while not blobs.requests:
-            time.sleep(0.01)
-        known.close()
-        thread.join(10)
-        assert isinstance(caught[0], errors.APIConnectionError)
+        came = closed_meanwhile(known, blobs, lambda: failure(lambda: known.fetch(blobs.url)))
+        assert isinstance(came, errors.APIConnectionError)
 
 
 # Memory

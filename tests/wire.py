@@ -3,6 +3,7 @@
 import http.client
 import socket
 import threading
+import time
 
 
 class Wire:
@@ -69,3 +70,17 @@ def sends(*answers):
         return None if isinstance(answer, bytes) else "close"
 
     return act
+
+
+def closed_meanwhile(client, wire, call, pause=0.0):
+    """What a call comes to whose client is closed when its request has come in; `pause` seconds later."""
+    came = []
+    thread = threading.Thread(target=lambda: came.append(call()))
+    thread.start()
+    while not wire.requests:
+        time.sleep(0.01)
+    time.sleep(pause)
+    client.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    return came[0]

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, TextIO
 
-from beam_openai.cli import progress
+from beam_openai.cli import beams, progress
 from beam_openai.cli.failing import fail, in_flags
 from beam_openai.cli.showing import printable
 
@@ -39,7 +39,6 @@ class Job:
     def __init__(self, chosen: argparse.Namespace, endpoint: Any, options: Any, names: Mapping[str, str]) -> None:
         import apache_beam as beam
         import pyarrow as pa
-        from apache_beam.options.pipeline_options import StandardOptions
 
         from beam_openai import folders
         from beam_openai.cli.data import Input
@@ -48,7 +47,7 @@ class Job:
         self._chosen = chosen
         self._names = names
         self._failed = chosen.failed or _beside(chosen.output)
-        self._remote = options.view_as(StandardOptions).runner is not None
+        self._remote = beams.names_a_runner(options)
         self._namespace = type(endpoint).__name__
         self._result: Any = None
         self._error: BaseException | None = None
@@ -58,7 +57,7 @@ class Job:
         self._folders = [chosen.output, self._failed, *([self._files] if self._files else [])]
         _check_apart(self._folders, chosen.input)
         self._input = Input(chosen.input, chosen.format, chosen.csv_text, endpoint)
-        self._pipeline = beam.Pipeline(runner=None if self._remote else _in_process(), options=options)
+        self._pipeline = beam.Pipeline(runner=beams.runner_of(options), options=options)
         rows = self._pipeline | self._input.rows
         if self._files:
             # Before anything is paid for.
@@ -246,12 +245,6 @@ def _check_apart(folders: Sequence[str], inputs: Sequence[str]) -> None:
 
 def _normal(folder: str) -> str:
     return folder.rstrip("/") if "://" in folder else os.path.realpath(folder)
-
-
-def _in_process() -> Any:
-    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-
-    return FnApiRunner()
 
 
 def _interrupt(*_: Any) -> NoReturn:

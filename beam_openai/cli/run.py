@@ -7,12 +7,10 @@ import contextlib
 import ctypes
 import difflib
 import importlib
-import logging
 import os
-import warnings
 from typing import Any, NamedTuple
 
-from beam_openai.cli import ENDPOINTS, flags
+from beam_openai.cli import ENDPOINTS, beams, flags
 from beam_openai.cli.failing import fail
 from beam_openai.cli.pipeline import Job
 from beam_openai.client import API
@@ -49,19 +47,17 @@ def endpoint(parser: argparse.ArgumentParser, name: str, arguments: list[str]) -
       0 all rows answered, 3 some rows failed, 1 the job stopped, 2 wrong usage.
     """
     if "--debug" not in arguments:
-        # Beam and what it imports say things that a user can do nothing about.
-        logging.disable(logging.CRITICAL)
-        warnings.simplefilter("ignore")
+        beams.silence()
     _spare_memory()
     module, kind, _ = ENDPOINTS[name]
     endpoint_class = getattr(importlib.import_module(module), kind)
     fields = _add_flags(parser, endpoint_class)
     rest = [argument for at, argument in enumerate(arguments) if at != arguments.index(name)]
-    chosen, beams = parser.parse_known_args(rest)
+    chosen, others = parser.parse_known_args(rest)
     main = endpoint_class.main_input
     names = fields.by_field(main, is_column=chosen.column is not None or main not in fields.endpoint.values())
     try:
-        job = Job(chosen, _make(endpoint_class, chosen, fields), _beam_options(parser, beams), names)
+        job = Job(chosen, _make(endpoint_class, chosen, fields), _beam_options(parser, others), names)
     except (ValueError, OSError) as error:
         return fail(parser.prog, error, chosen.debug, status=2, flags=names)
     return job.run(parser.prog)
@@ -148,19 +144,12 @@ def _make(kind: Any, chosen: argparse.Namespace, fields: _Flags) -> Any:
 
 def _beam_options(parser: argparse.ArgumentParser, arguments: list[str]) -> Any:
     """Beam's own options. What neither Beam nor this command knows is an error: a typo must not be passed over."""
-    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
-
-    beams = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for options in PipelineOptions.__subclasses__():
-        options._add_argparse_args(beams)
-    _, unknown = beams.parse_known_args(arguments)
-    options = PipelineOptions(arguments)
+    options, unknown = beams.options_of(arguments)
     for argument in unknown:
         name = argument.split("=")[0]
         close = difflib.get_close_matches(name, parser._option_string_actions, 1, 0.75)
         if close:
             parser.error(f"unknown option {name}; did you mean {close[0]}?")
-        # A portable runner may know options that only its job server can name.
-        if not options.view_as(StandardOptions).runner:
+        if not beams.names_a_runner(options):
             parser.error(f"unknown option {argument}")
     return options

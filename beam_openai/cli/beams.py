@@ -1,0 +1,40 @@
+"""What programs of ours need of Beam: its options, its runner in this process, and its silence. Imports Beam when asked."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+
+def silence() -> None:
+    """Beam and what it imports say things that a user can do nothing about."""
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+
+
+def options_of(arguments: Sequence[str]) -> tuple[Any, list[str]]:
+    """Beam's own options; and the arguments that it does not know."""
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    beams = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for options in PipelineOptions.__subclasses__():
+        options._add_argparse_args(beams)
+    _, unknown = beams.parse_known_args(arguments)
+    return PipelineOptions(list(arguments)), unknown
+
+
+def names_a_runner(options: Any) -> bool:
+    """Whether a runner was asked for; a portable one may know options that only its job server can name."""
+    from apache_beam.options.pipeline_options import StandardOptions
+
+    return bool(options.view_as(StandardOptions).runner)
+
+
+def runner_of(options: Any) -> Any:
+    """None where a runner was asked for, and Beam finds it; else the one in this process, which downloads nothing."""
+    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+    return None if names_a_runner(options) else FnApiRunner()
