@@ -138,8 +138,10 @@ class Service:
             self._exhausted += 1
             if self._exhausted < EXHAUSTED_IN_A_ROW:
                 return None
-        if time.monotonic() - self._succeeded_at < OUTAGE_SECONDS:
-            # It answered a moment ago. One request at a time finds out when it does so again.
+        # It may have answered a moment ago. One request at a time finds out when it does so again; but what is no answer is
+        # paid for, and tells of no outage.
+        is_outage = not isinstance(error, errors.BadAnswerError)
+        if is_outage and time.monotonic() - self._succeeded_at < OUTAGE_SECONDS:
             self.pool.unprove()
             return None
         return errors.ServerDownError(
