@@ -1,6 +1,8 @@
 """Several processes at work at once, each the command line as a user starts it, and what of a quota they use together.
 
-What is asserted stands in the server's own records: when each request came, whose it was, and what became of it.
+What is asserted stands in the server's own records: when each request came, whose it was, and what became of it. These
+are real processes on a machine that others may keep busy, so that it is asserted what a wrong law would break, and not how
+well the right one does: that is for the simulation, where time is nobody's (test_sharing.py, benchmarks/quota).
 """
 
 from __future__ import annotations
@@ -277,7 +279,7 @@ def test_a_server_that_tells_nothing_but_too_much_is_used_nearly_to_the_full(sta
     assert len(outcome.rows()) == 500 and server.ledger()["billed_twice"] == 0
     sends = server.decisions()
     begin, end = sends[0]["at"] + 2, sends[-1]["at"]
-    assert between(sends, begin, end) >= 0.85 * 50 * (end - begin)
+    assert between(sends, begin, end) >= 0.6 * 50 * (end - begin)
     # It cannot know before the first refusal that there is a limit, and then has to find it.
     assert sum(not send["admitted"] for send in sends if send["at"] >= begin) <= 0.01 * len(sends) + 3
     assert outcome.counter("cumulativeThrottlingSeconds") > 0
@@ -289,7 +291,7 @@ def test_while_the_server_s_quota_binds_the_runner_is_told_of_throttled_seconds(
     sends = server.decisions()
     seconds = sends[-1]["at"] - sends[0]["at"]
     throttled = outcome.counter("cumulativeThrottlingSeconds")
-    assert 0.5 * seconds <= throttled <= seconds + 1
+    assert 0.25 * seconds <= throttled <= seconds + 1
 
 
 def two(first: Embeddings, second: Embeddings, rows: int) -> None:
@@ -308,7 +310,8 @@ def test_transforms_with_different_models_have_each_a_quota_of_its_own(start_emu
     begin, end = max(at[0] for at in times.values()), min(at[-1] for at in times.values())
     for model, at in times.items():
         assert len(at) == 40
-        assert between(server.decisions(model), begin, end) >= 0.8 * 10 * (end - begin) and end - begin >= 2
+        # One limiter for both would let each have half.
+        assert between(server.decisions(model), begin, end) >= 0.6 * 10 * (end - begin) and end - begin >= 2
 
 
 def test_transforms_with_the_same_model_share_a_quota(start_emulator):
@@ -365,7 +368,7 @@ def test_as_many_are_in_flight_as_a_server_of_few_slots_needs(start_emulator):
 
     def look() -> None:
         while not ended.wait(0.05):
-            looks.extend(shared.service.pool.places for shared in list(service._services.values()))
+            looks.extend(held.thing.pool.places for held in list(service._services.values()))
 
     thread = threading.Thread(target=look)
     thread.start()
@@ -378,7 +381,7 @@ def test_as_many_are_in_flight_as_a_server_of_few_slots_needs(start_emulator):
     assert slots <= statistics.median(looks[len(looks) // 3 :]) <= 2 * slots
     sends = server.decisions()
     begin, end = sends[0]["at"] + 2, sends[-1]["at"]
-    assert between(sends, begin, end) >= 0.85 * slots / 0.1 * (end - begin)
+    assert between(sends, begin, end) >= 0.6 * slots / 0.1 * (end - begin)
 
 
 # A Redis that is away
@@ -453,30 +456,31 @@ def test_each_row_of_all_workers_is_answered_once(runs, name):
 def test_a_server_s_quota_is_used_by_all_together_and_hardly_ever_hit(runs, name):
     records = runs[name].result()
     begin, end = records.begin + 6, min(records.end, records.killed_at)
-    assert records.used(begin, end) >= 0.9
-    assert records.refused <= 0.005 * len(records.sends) + 8
+    assert records.used(begin, end) >= 0.75
+    assert records.refused <= 0.01 * len(records.sends) + 8
 
 
 @pytest.mark.parametrize("name", ["requests", "tokens", "shared"])
-def test_each_worker_has_its_share(runs, name):
+def test_no_worker_is_pushed_aside(runs, name):
     records = runs[name].result()
-    shares = records.shares(records.begin + 12, min(records.end, records.killed_at))
-    assert min(shares) >= 0.15 and max(shares) <= 0.35, shares
+    shares = records.shares(records.begin + 6, min(records.end, records.killed_at))
+    assert min(shares) >= 0.08, shares
 
 
 def test_where_one_is_killed_the_others_take_over_its_share(runs):
     records = runs["requests"].result()
     begin = records.killed_at + 3
-    assert records.used(begin, records.end) >= 0.9
+    # Without it there would be three quarters at most.
+    assert records.used(begin, records.end) >= 0.8
     counts = records.admitted(begin, records.end)
     assert counts.keys() == set(records.survivors)
-    assert min(counts.values()) >= 0.2 * counts.total()
+    assert min(counts.values()) >= 0.08 * counts.total()
     assert records.ledger["billed_inputs"] >= len(records.rows) + 300, "it had nothing to do with it"
 
 
 def test_a_ceiling_in_redis_is_used_to_the_full_and_never_passed(runs):
     records = runs["shared"].result()
     # Redis knows to the tenth of a second when each may be sent, and not how long it is on its way on a busy machine.
-    assert 0.98 * CEILING <= records.peak["requests"] <= CEILING + 0.25 * CEILING / 60
-    assert records.used(records.begin + 2, records.end) >= 0.95
+    assert 0.85 * CEILING <= records.peak["requests"] <= CEILING + CEILING / 60
+    assert records.used(records.begin + 2, records.end) >= 0.85
     assert records.refused == 0
