@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,9 +13,9 @@ import pyarrow as pa
 from beam_openai import errors, recovery, sources, stored, structs
 from beam_openai.answers import Answer, Bad
 from beam_openai.bundle import Bundle
-from beam_openai.client import Body, Request, Response
+from beam_openai.client import Body, Form, Request, Response
 from beam_openai.quota import Cost, Grant
-from beam_openai.sources import ANSWER_TOKENS, TOKENS, Segment
+from beam_openai.sources import ANSWER_TOKENS, AUDIO_BYTES, MEGABYTE, TOKENS, Segment
 
 RAW_BYTES = 65_536
 """How much of an unusable answer `error.raw` keeps."""
@@ -36,8 +37,9 @@ class Batch:
         self._rows = sum(len(segment) for segment in segments)
         self._endpoint = bundle.endpoint
         self._service = bundle.service
-        self._tokens = float(sum(segment.costs[:, TOKENS].sum() for segment in segments))
-        self._answer_tokens = float(sum(segment.costs[:, ANSWER_TOKENS].sum() for segment in segments))
+        totals = sum(segment.costs.sum(axis=0) for segment in segments)
+        self._tokens, self._answer_tokens = float(totals[TOKENS]), float(totals[ANSWER_TOKENS])
+        self._audio_bytes = float(totals[AUDIO_BYTES])
         self.limiter = self._service.limiter_of(self._model())
         self._attempts = attempts
         self._request: Request = None  # type: ignore[assignment]  # until one was made
@@ -48,9 +50,12 @@ class Batch:
 
     @property
     def cost(self) -> Cost:
-        """What it takes of the quota: where no option bounds an answer's length, what answers turned out to have."""
-        answers = self._answer_tokens or self._rows * self._bundle.learned.answer_tokens
-        return Cost(1.0, self._tokens + answers, self._endpoint.images_made(self._rows))
+        """What it takes of the quota; what nobody knows before is taken to be as it was lately: the length of answers that
+        no option bounds, and of recordings that are read only while they are sent."""
+        learned = self._bundle.learned
+        answers = self._answer_tokens or self._rows * learned.answer_tokens
+        audio = self._rows * learned.audio_bytes if math.isnan(self._audio_bytes) else self._audio_bytes
+        return Cost(1.0, self._tokens + answers, self._endpoint.images_made(self._rows), audio / MEGABYTE)
 
     def _model(self) -> str:
         if isinstance(self._endpoint.model, str):
@@ -86,12 +91,21 @@ class Batch:
             self.limiter.cancel(grant)
             self._outcome = error
             return
+        if math.isnan(self._audio_bytes):
+            self._learn_audio(grant)
         self._attempts += 1
         try:
             self._outcome = self._service.client.send(self._request, self._reserve)
         except errors.APIError as error:
             self._outcome = error
         self._observe(grant, time.monotonic() - now)
+
+    def _learn_audio(self, grant: Grant) -> None:
+        """Now that its recordings were found, it is known how long they are."""
+        assert isinstance(self._request.body, Form)
+        self._audio_bytes = float(sum(file.size for file in self._request.body.files))
+        self._bundle.learned.learn_audio(self._audio_bytes / self._rows)
+        self.limiter.settle(grant, audio=self._audio_bytes / MEGABYTE)
 
     def _named(self, request: Request) -> Request:
         """The request with the names that this server turned out to know."""
@@ -116,7 +130,7 @@ class Batch:
             self._service.pool.overloaded()
         if isinstance(outcome, errors.APIError) and (outcome.status is not None or not outcome.reached):
             # Refused, or never arrived. What was cut off may have been billed, and stays counted.
-            self.limiter.settle(grant, 0)
+            self.limiter.forgive(grant)
         self._grant = grant
 
     def receive(self) -> bool:
@@ -211,7 +225,7 @@ class Batch:
         if answer.prompt_tokens:
             if self._endpoint.is_text:
                 self._bundle.learned.count.learn(self._bundle.packing.tokens(self._segments), answer.prompt_tokens)
-            self.limiter.settle(self._grant, answer.prompt_tokens + (answer.completion_tokens or 0))
+            self.limiter.settle(self._grant, tokens=answer.prompt_tokens + (answer.completion_tokens or 0))
         if answer.completion_tokens:
             self._bundle.learned.learn_answers(answer.completion_tokens / self._rows)
         return used
@@ -306,7 +320,7 @@ class Batch:
     def _split(self, error: errors.APIError) -> None:
         """Several requests in place of this one, until the rows that were the cause stand alone."""
         if isinstance(error, errors.RequestTooLargeError):
-            tokens, size, _ = self._bundle.packing.costs(self._segments).sum(axis=0)
+            tokens, size, *_ = self._bundle.packing.costs(self._segments).sum(axis=0)
             self._bundle.learned.too_large(error, self._rows, tokens, size)
         self._divide()
 

@@ -16,7 +16,7 @@ from beam_openai import sources, values
 from beam_openai.contract import Contract
 from beam_openai.packing import Packing
 from beam_openai.service import Service
-from beam_openai.sources import ANSWER_TOKENS, BYTES, TOKENS, Costs, Place, Segment, Source
+from beam_openai.sources import ANSWER_TOKENS, AUDIO_BYTES, BYTES, MEGABYTE, TOKENS, Costs, Place, Segment, Source
 from beam_openai.tokens import Estimate
 
 _HELD_BYTES = 64 << 20
@@ -146,10 +146,11 @@ class Bundle:
         return prepared
 
     def _costs(self, rows: pa.Table) -> Costs:
-        costs = np.empty((rows.num_rows, 3))
+        costs = np.empty((rows.num_rows, 4))
         costs[:, TOKENS] = self.endpoint.tokens(rows, self.learned.count)
         costs[:, BYTES] = sources.row_bytes(rows)
         costs[:, ANSWER_TOKENS] = self.endpoint.answer_tokens(rows)
+        costs[:, AUDIO_BYTES] = self.endpoint.audio_bytes(rows)
         return costs
 
     def _apart(self, options: list[list[Any]], runs: list[tuple[int, int]]) -> dict[Hashable, list[tuple[int, int]]]:
@@ -172,7 +173,12 @@ class Bundle:
     def _too_long(self, costs: Costs) -> dict[int, str]:
         """Rows that the model or the quota could never take. An estimate alone refuses nothing for the model's sake."""
         reasons = {}
-        most, largest = self.endpoint.most_input_tokens, self.endpoint.quota.tokens_per_minute
+        quota = self.endpoint.quota
+        most, largest, loudest = (
+            self.endpoint.most_input_tokens,
+            quota.tokens_per_minute,
+            quota.audio_megabytes_per_minute,
+        )
         tokens = costs[:, TOKENS]
         if most is not None:
             surely = self.learned.count.at_least(tokens, costs[:, BYTES])
@@ -185,6 +191,12 @@ class Bundle:
                 reasons[int(row)] = (
                     f"about {costs[row, (TOKENS, ANSWER_TOKENS)].sum():.0f} tokens, more than the {largest:.0f} a minute "
                     "that the quota allows: shorten it, or raise the quota"
+                )
+        if loudest is not None:
+            for row in np.flatnonzero(costs[:, AUDIO_BYTES] > loudest * MEGABYTE):
+                reasons[int(row)] = (
+                    f"{costs[row, AUDIO_BYTES]:.0f} bytes of audio, more than the {loudest:g} megabytes a minute that the "
+                    "quota allows: cut it, or raise the quota"
                 )
         return reasons
 

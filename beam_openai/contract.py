@@ -76,6 +76,12 @@ class Contract:
             if not isinstance(getattr(self, name), kind):
                 raise ValueError(f"{name} must be a {kind.__name__}, not a {type(getattr(self, name)).__name__}")
         check("max_batch_size", getattr(self, "max_batch_size", None), 1, self.most_rows, whole=True)
+        most_images = self.quota.images_per_minute
+        if most_images is not None and self.images_made(1) > most_images:
+            raise ValueError(
+                f"the {self.images_made(1):g} images of a request never fit into images_per_minute={most_images:g}: "
+                "set a smaller n, or raise the quota"
+            )
         if taken := self.row_fields & self.params.keys():
             raise ValueError(f"params must not hold {min(taken)!r}: the rows go there")
         if "n" in self.params and hasattr(self, "n"):
@@ -141,6 +147,10 @@ class Contract:
 
     def images_made(self, rows: int) -> float:
         """Images that so many rows ask for, which count against images per minute."""
+        return 0.0
+
+    def audio_bytes(self, rows: pa.Table) -> Counts | float:
+        """Bytes of each row's recording, which count against audio per minute; nan where only who reads it can tell."""
         return 0.0
 
     def request(self, rows: pa.Table) -> Request:

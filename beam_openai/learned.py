@@ -20,6 +20,7 @@ class Learned:
       types: of the added columns, as they are declared or as the first answer had them; None until there was one.
       names: other names that turned out to be known in place of some in a request's body.
       answer_tokens: of an answer to a row, lately.
+      audio_bytes: of a recording, lately.
       answered: whether any row ever was.
       refused: whether a request ever was, because it was too large.
     """
@@ -32,6 +33,7 @@ class Learned:
         self.types = list(types)
         self.names: dict[str, str] = {}
         self.answer_tokens = 0.0
+        self.audio_bytes = 0.0
         self.answered = False
         self.refused = False
         self._lock = threading.Lock()
@@ -51,8 +53,11 @@ class Learned:
 
     def learn_answers(self, tokens: float) -> None:
         """So many tokens a row had an answer."""
-        # Two threads at once may lose one of many: no harm is done.
-        self.answer_tokens += (tokens - self.answer_tokens) * (0.05 if self.answer_tokens else 1.0)
+        self.answer_tokens = _lately(self.answer_tokens, tokens)
+
+    def learn_audio(self, size: float) -> None:
+        """So many bytes had a recording."""
+        self.audio_bytes = _lately(self.audio_bytes, size)
 
     def rename(self, name: str, other: str) -> bool:
         """From now on `other` is sent for `name`; False if it was tried before, the other way round."""
@@ -74,3 +79,8 @@ class Learned:
             self.count.raise_to(tokens, error.had or 1.2 * error.most)
         else:
             self.most_tokens = min(self.most_tokens, max(1.0, error.most or tokens / 2))
+
+
+def _lately(mean: float, value: float) -> float:
+    # Two threads at once may lose one of many: no harm is done.
+    return mean + (value - mean) * (0.05 if mean else 1.0)

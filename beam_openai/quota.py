@@ -1,4 +1,4 @@
-"""Requests and tokens per minute: wait until it fits.
+"""Requests, tokens, images and audio per minute: wait until it fits.
 
 Four things decide when a request may be sent, and the longest wait counts:
 
@@ -39,6 +39,7 @@ class Quota:
       requests_per_minute: requests in any 60 seconds; no ceiling where it is not set. Retries count.
       tokens_per_minute: tokens in any 60 seconds; reserved by estimate, corrected by the answer's usage.
       images_per_minute: images made in any 60 seconds.
+      audio_megabytes_per_minute: of recordings sent in any 60 seconds, a megabyte being 1,000,000 bytes.
       shared: a Redis that keeps the ceiling for all workers of all jobs that name it, so that together they never pass it,
         one for each model of an API's base_url, organization and project: its URL (`redis://host:6379/0`, without a
         password), or the name of an environment variable of the workers that holds the URL. Not set: a ceiling of each
@@ -51,13 +52,14 @@ class Quota:
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
     images_per_minute: float | None = None
+    audio_megabytes_per_minute: float | None = None
     shared: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("requests_per_minute", "tokens_per_minute", "images_per_minute"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"Quota.{name} must be more than 0, not {value!r}")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name.endswith("_per_minute") and value is not None and not value > 0:
+                raise ValueError(f"Quota.{field.name} must be more than 0, not {value!r}")
         if self.shared is not None:
             check_url(self.shared)
             limits = [limit for limit in self.limits.values() if limit]
@@ -73,18 +75,20 @@ class Quota:
             "requests": self.requests_per_minute,
             "tokens": self.tokens_per_minute,
             "images": self.images_per_minute,
+            "audio": self.audio_megabytes_per_minute,
         }
 
 
 class Cost(NamedTuple):
-    """What a request takes of a quota."""
+    """What a request takes of a quota; `audio` in megabytes."""
 
     requests: float = 1.0
     tokens: float = 0.0
     images: float = 0.0
+    audio: float = 0.0
 
 
-_REQUESTS, _TOKENS, _IMAGES = range(3)
+_REQUESTS, _TOKENS, _IMAGES, _AUDIO = range(4)
 _PATIENCE = 120.0
 """Seconds without the shared ceiling after which the job stops."""
 _AGAIN = 1.0
@@ -227,17 +231,22 @@ class Limiter:
             raise error
         return _AGAIN
 
-    def settle(self, grant: Grant, tokens: float) -> None:
-        """Corrects what was reserved by what was used: 0 for a request that was refused or never arrived."""
+    def settle(self, grant: Grant, **used: float) -> None:
+        """Corrects what was reserved by what was used, of what is named: `tokens`, `images`, `audio`."""
         with self._lock:
             for (what, ceiling), entry in zip(self._ceilings, grant.reserved):
-                if what == _TOKENS:
-                    ceiling.settle(entry, tokens)
-            if not tokens:
-                for what, bucket in self._buckets:
-                    bucket.forgive(grant.cost[what])
+                amount = used.get(Cost._fields[what])
+                if amount is not None:
+                    ceiling.settle(entry, amount)
         if self._shared is not None and grant.booking is not None:
-            self._shared.settle(grant.booking, {"tokens": tokens})
+            self._shared.settle(grant.booking, used)
+
+    def forgive(self, grant: Grant) -> None:
+        """Of a request that was refused, or never arrived, nothing is used but that it was one."""
+        self.settle(grant, tokens=0.0, images=0.0, audio=0.0)
+        with self._lock:
+            for what, bucket in self._buckets:
+                bucket.forgive(grant.cost[what])
 
     def cancel(self, grant: Grant) -> None:
         """Takes back a request that was not sent after all."""

@@ -40,9 +40,11 @@ _LARGE_PART = 64
 _SLICE_BYTES = 8 << 20
 
 Costs = NDArray[np.float64]
-"""What each row counts against limits, shape [rows, 3]: `TOKENS` of its input, `BYTES`, `ANSWER_TOKENS`."""
+"""What each row counts against limits, shape [rows, 4]: `TOKENS` of its input, `BYTES`, `ANSWER_TOKENS`, `AUDIO_BYTES`."""
 
-TOKENS, BYTES, ANSWER_TOKENS = range(3)
+TOKENS, BYTES, ANSWER_TOKENS, AUDIO_BYTES = range(4)
+MEGABYTE = 1_000_000
+"""Bytes, as quotas of audio count them."""
 Failure = dict[str, Any]
 
 

@@ -70,6 +70,17 @@ def test_images_have_a_ceiling_of_their_own_and_requests_without_images_pass_it(
     assert running.wait(Cost(1, 100), START) == 0
 
 
+def test_audio_has_a_ceiling_of_its_own_and_is_corrected_by_how_long_it_turned_out_to_be():
+    running = limiter(audio_megabytes_per_minute=100)
+    grant = running.take(Cost(audio=50), START)
+    assert running.wait(Cost(audio=60), START) == pytest.approx(60)
+    assert running.wait(Cost(1, 100, 1), START) == 0
+    running.settle(grant, audio=10)
+    assert running.wait(Cost(audio=60), START) == pytest.approx(6)
+    running.forgive(grant)
+    assert running.wait(Cost(audio=100), START) == 0
+
+
 def test_a_late_sender_makes_up_for_a_second_and_no_more():
     running = limiter(requests_per_minute=600)
     running.take(tokens(1), START)
@@ -84,19 +95,19 @@ def test_what_was_reserved_too_much_is_free_again_when_the_answer_tells():
     running = limiter(tokens_per_minute=100)
     grant = running.take(tokens(100), START)
     assert running.wait(tokens(50), START + 5) == pytest.approx(55)
-    running.settle(grant, 5)
+    running.settle(grant, tokens=5)
     assert running.wait(tokens(50), START + 5) <= 0
 
 
 def test_what_was_reserved_too_little_is_paid_for_later():
     running = limiter(tokens_per_minute=100)
-    running.settle(running.take(tokens(1), START), 100)
+    running.settle(running.take(tokens(1), START), tokens=100)
     assert running.wait(tokens(1), START + 1) == pytest.approx(59)
 
 
 def test_a_refused_request_costs_no_tokens_but_counts_as_a_request():
     running = limiter(tokens_per_minute=100, requests_per_minute=1)
-    running.settle(running.take(tokens(100), START), 0)
+    running.forgive(running.take(tokens(100), START))
     assert running.wait(tokens(100), START) == pytest.approx(60)
 
 
@@ -112,7 +123,7 @@ def test_settling_what_is_long_past_changes_nothing():
     running = limiter(tokens_per_minute=100)
     grant = running.take(tokens(100), START)
     assert running.wait(tokens(100), START + 61) <= 0
-    running.settle(grant, 10_000)
+    running.settle(grant, tokens=10_000)
     assert running.wait(tokens(100), START + 61) <= 0
 
 

@@ -421,6 +421,29 @@ def test_audio_counts_as_requests_alone():
         assert server.ledger()["tokens"] > 50
 
 
+def test_a_server_limits_the_audio_of_a_minute():
+    with Emulator(audio_mbpm=0.1) as server:
+
+        def transcribe(frames):
+            sound = io.BytesIO()
+            with wave.open(sound, "wb") as written:
+                written.setparams((1, 2, 8000, 0, "NONE", ""))
+                written.writeframes(bytes(2 * frames))
+            files = {"file": ("a.wav", sound.getvalue())}
+            data = {"model": "whisper-1"}
+            return requests.post(f"{server.base_url}/audio/transcriptions", files=files, data=data, timeout=60)
+
+        assert transcribe(30_000).status_code == 200
+        refusal = transcribe(30_000)
+        assert refusal.status_code == 429
+        assert "on audio bytes per min: Limit 100000, Used 6" in refusal.json()["error"]["message"]
+        assert transcribe(10_000).status_code == 200 and post(server).status_code == 200
+        too_large = transcribe(60_000)
+        assert "Limit 100000, Requested 120044. The audio must be reduced" in too_large.json()["error"]["message"]
+        counts = server.traffic()["models"]["whisper-1"]
+        assert (counts["admitted"], counts["refused"], counts["audio_bytes"]) == (2, 2, 80_088)
+
+
 # Options
 
 

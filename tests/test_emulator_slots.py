@@ -225,12 +225,15 @@ def test_what_is_admitted_and_refused_is_counted_by_model_and_client():
             "refused": 1,
             "tokens": 12,
             "images": 0,
+            "audio_bytes": 0,
             "clients": {
-                "a": {"admitted": 2, "refused": 1, "tokens": 11, "images": 0},
-                "b": {"admitted": 1, "refused": 0, "tokens": 1, "images": 0},
+                "a": {"admitted": 2, "refused": 1, "tokens": 11, "images": 0, "audio_bytes": 0},
+                "b": {"admitted": 1, "refused": 0, "tokens": 1, "images": 0, "audio_bytes": 0},
             },
         }
-        assert models["tiny"]["clients"] == {"": {"admitted": 1, "refused": 0, "tokens": 2, "images": 0}}
+        assert models["tiny"]["clients"] == {
+            "": {"admitted": 1, "refused": 0, "tokens": 2, "images": 0, "audio_bytes": 0}
+        }
         decisions = server.decisions(model=MODEL)
         assert [each["admitted"] for each in decisions] == [True, True, True, False]
         assert [each["tokens"] for each in decisions] == [10, 1, 1, 2]
@@ -238,14 +241,15 @@ def test_what_is_admitted_and_refused_is_counted_by_model_and_client():
         assert [each["client"] for each in server.decisions(client="b")] == ["b"]
         assert [each["model"] for each in server.decisions(client="")] == ["tiny"]
         assert sum(each["admitted"] for each in server.seconds(MODEL)) == 3
-        assert server.peak(model=MODEL) == {"requests": 3, "tokens": 12, "images": 0}
-        assert server.peak() == {"requests": 4, "tokens": 14, "images": 0}
+        assert server.peak(model=MODEL) == {"requests": 3, "tokens": 12, "images": 0, "audio_bytes": 0}
+        assert server.peak() == {"requests": 4, "tokens": 14, "images": 0, "audio_bytes": 0}
         server.clear()
         assert server.traffic()["models"] == {} and server.decisions() == server.seconds() == []
         assert post(server).status_code == 429, "buckets stay as they are"
 
 
-COSTS = st.fixed_dictionaries({"tokens": st.integers(0, 100), "images": st.integers(0, 5)})
+AMOUNTS = {"tokens": 100, "images": 5, "audio_bytes": 9000}
+COSTS = st.fixed_dictionaries({name: st.integers(0, most) for name, most in AMOUNTS.items()})
 STEPS = st.lists(st.tuples(st.sampled_from([0, 0.25, 1, 7, 59.75, 60]), COSTS, st.booleans()), max_size=60)
 
 
@@ -264,8 +268,10 @@ def test_the_peak_is_the_most_of_all_windows(steps, seconds):
     windows = [[each for each in admitted if first.at <= each.at < first.at + seconds] for first in admitted]
     assert traffic.peak(seconds) == {
         "requests": max(map(len, windows), default=0),
-        "tokens": max((sum(each.tokens for each in window) for window in windows), default=0),
-        "images": max((sum(each.images for each in window) for window in windows), default=0),
+        **{
+            name: max((sum(getattr(each, name) for each in window) for window in windows), default=0)
+            for name in AMOUNTS
+        },
     }
 
 
@@ -275,7 +281,7 @@ def test_seconds_add_up_to_the_totals_and_leave_none_out(steps):
     seconds = traffic.seconds()
     starts = [each["second"] for each in seconds]
     assert starts == list(range(starts[0], starts[-1] + 1)) if steps else not starts
-    for name in ("admitted", "refused", "tokens", "images"):
+    for name in ("admitted", "refused", *AMOUNTS):
         assert sum(each[name] for each in seconds) == traffic.totals()["models"].get("m", {name: 0})[name]
     for each in seconds:
         of_it = [decision for decision in traffic.decisions() if int(decision.at) == each["second"]]

@@ -330,6 +330,11 @@ def test_a_row_that_the_quota_can_never_pass_is_not_sent(emulator):
     assert emulator.ledger()["requests"] == 0
 
 
+def test_more_images_a_request_than_the_quota_of_a_minute_are_refused_when_it_is_made():
+    with pytest.raises(ValueError, match="the 4 images of a request never fit into images_per_minute=2"):
+        Images(model="dall-e-2", n=4, quota=Quota(images_per_minute=2))
+
+
 def test_a_model_that_refuses_an_option_stops_the_job_with_the_hint(emulator):
     body = {"error": {"message": "Unknown parameter: 'response_format'.", "type": "invalid_request_error",
                       "param": "response_format", "code": "unknown_parameter"}}  # fmt: skip

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "documents": {"answers", "options", "texts", "tokens"},
     "media": {"texts", "tokens"},
     "pictures": {"answers", "client", "errors", "media", "options", "tokens"},
-    "recordings": {"answers", "client", "errors", "media", "options", "texts", "tokens"},
+    "recordings": {"answers", "client", "contract", "errors", "media", "options", "texts", "tokens"},
     "stored": {"client", "errors"},
     "schemas": set(),
     "structs": set(),

@@ -31,6 +31,7 @@ def test_a_pause_holds_everything_and_the_longest_counts():
         {"tokens_per_minute": -1},
         {"tokens_per_minute": float("nan")},
         {"images_per_minute": 0},
+        {"audio_megabytes_per_minute": 0},
         {"shared": "redis"},
     ],
 )

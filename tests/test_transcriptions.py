@@ -1,6 +1,7 @@
 """What is said in recordings, and that in English: which are sent, what answers are taken for, and whole runs."""
 
 import json
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,7 +11,7 @@ from test_cli import run as command
 from test_contract import asked
 from test_parquet import Bucket
 
-from beam_openai import API, column
+from beam_openai import API, Quota, column
 from beam_openai.client import Response, StoredFile
 from beam_openai.emulator.media import sounds
 from beam_openai.endpoints.transcriptions import Transcriptions
@@ -343,6 +344,30 @@ def test_what_the_server_finds_too_large_is_that_rows_trouble(emulator):
     (failed,) = outcome.rows("failed")
     assert failed["name"] == "b.wav" and failed["error"]["status"] == 413 and failed["error"]["kind"] == "rejected"
     assert len(outcome.rows()) == 1 and emulator.ledger()["requests"] == 2
+
+
+def test_a_recording_longer_than_the_quota_of_a_minute_is_not_sent(emulator):
+    quota = Quota(audio_megabytes_per_minute=0.002)
+    outcome = run([recordings(WAV, MP3[:2000], name=["a.wav", "b.mp3"])], endpoint(emulator, quota=quota))
+    (failed,) = outcome.rows("failed")
+    assert failed["error"]["kind"] == "invalid_input"
+    assert f"{len(WAV)} bytes of audio, more than the 0.002 megabytes a minute" in failed["error"]["message"]
+    assert len(outcome.rows()) == 1 == emulator.ledger()["requests"]
+
+
+@pytest.mark.parametrize("at_paths", [False, True])
+def test_a_ceiling_of_audio_is_kept(emulator, tmp_path, at_paths):
+    count = 20
+    paths = [str(tmp_path / f"{n}.wav") for n in range(count)]
+    for path in paths:
+        Path(path).write_bytes(WAV)
+    rows = pa.table({"path": paths}) if at_paths else recordings(*[WAV] * count)
+    quota = Quota(audio_megabytes_per_minute=5 * 60 * len(WAV) / 1e6)
+    outcome = run([rows], endpoint(emulator, quota=quota, paths="path" if at_paths else None, concurrency=count))
+    assert len(outcome.rows()) == count
+    assert emulator.traffic()["models"]["whisper-1"]["audio_bytes"] == count * len(WAV)
+    # Five a second; as many again for a second's worth that a late wake-up makes up for.
+    assert emulator.peak(1)["audio_bytes"] <= 11 * len(WAV)
 
 
 # From where they are

@@ -34,7 +34,7 @@ def send_all(running, costs, now=START, latency=lambda number: 0.0, used=None, u
             now += max(wait, 1e-6)
             while due and due[0][0] <= now:
                 _, _, grant, actual = heapq.heappop(due)
-                running.settle(grant, actual)
+                running.settle(grant, tokens=actual)
         else:
             raise AssertionError(f"request {number} waits for ever")
         if now > until:

@@ -90,6 +90,15 @@ class File:
         if not re.fullmatch(r"[\x20-\x7e]+", self.content_type):
             raise ValueError(f"not a content type: {self.content_type!r}")
 
+    @property
+    def size(self) -> int:
+        """In bytes; of a `StoredFile` nobody knows it."""
+        if isinstance(self.data, StoredFile):
+            raise ValueError(f"{self.data.path} was not looked for")
+        if isinstance(self.data, memoryview):
+            return self.data.nbytes
+        return len(self.data) if isinstance(self.data, bytes) else self.data.size
+
 
 @dataclasses.dataclass(frozen=True)
 class Form:
@@ -178,7 +187,7 @@ def _joined(parts: Iterator[bytes | memoryview | File]) -> list[bytes | memoryvi
 
 
 def _size(run: bytes | memoryview | File) -> int:
-    return cast(Source, run.data).size if isinstance(run, File) else len(run)
+    return run.size if isinstance(run, File) else len(run)
 
 
 def _pieces(runs: list[bytes | memoryview | File]) -> Iterator[bytes | memoryview]:

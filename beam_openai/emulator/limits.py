@@ -1,4 +1,4 @@
-"""Requests, tokens and images per minute, for each model: admitted with headers, or refused with a 429."""
+"""Requests, tokens, images and audio per minute, for each model: admitted with headers, or refused with a 429."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ _UNITS = {
     "requests": "requests per min (RPM)",
     "tokens": "tokens per min (TPM)",
     "images": "images per min (IPM)",
+    "audio_bytes": "audio bytes per min",
 }
-_TOO_LARGE = {"images": "The number of images"}
-# The type of an error for images too: theirs is a limit of requests in the real service's words.
+_TOO_LARGE = {"images": "The number of images", "audio_bytes": "The audio"}
+# The type of an error for the others too: theirs are limits of requests in the real service's words.
 _TYPES = {"tokens": "tokens"}
 _TOLD = {"all": ("requests", "tokens"), "full": ("requests", "tokens"), "none": ()}
 
 
 class Limits:
-    """The limits of every model that was asked for. Without `rpm`, `tpm` and `ipm` nothing is limited."""
+    """The limits of every model that was asked for. Without `rpm`, `tpm`, `ipm` and `audio_mbpm` nothing is limited."""
 
     def __init__(self, options: Options) -> None:
         self._models: dict[str, dict[str, Meter]] = {}
@@ -42,7 +43,8 @@ class Limits:
 
     def _set(self, options: Options) -> None:
         self._options = options
-        limits = {"requests": options.rpm, "tokens": options.tpm, "images": options.ipm}
+        audio = None if options.audio_mbpm is None else options.audio_mbpm * 1_000_000
+        limits = {"requests": options.rpm, "tokens": options.tpm, "images": options.ipm, "audio_bytes": audio}
         self._limits = {name: limit for name, limit in limits.items() if limit is not None}
         self._told = _TOLD.get(options.ratelimit_headers, (options.ratelimit_headers,))
 
@@ -50,7 +52,7 @@ class Limits:
         """Takes what a request costs from the limits of `model`, or nothing of any.
 
         Args:
-            costs: of each limit that counts for the request, `requests`, `tokens` or `images`.
+            costs: of each limit that counts for the request, `requests`, `tokens`, `images` or `audio_bytes`.
 
         Returns:
             The x-ratelimit-* headers of requests and tokens as they stand afterwards.

@@ -9,7 +9,7 @@ from .options import Options
 
 
 class Meter:
-    """Requests, tokens or images a minute, of one model, full at `now`.
+    """Requests, tokens, images or bytes of audio a minute, of one model, full at `now`.
 
     Args:
         name: of what; it is the last word of the headers' names.

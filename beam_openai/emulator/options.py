@@ -17,6 +17,7 @@ CHANGEABLE = (
     "rpm",
     "tpm",
     "ipm",
+    "audio_mbpm",
     "tenant_share",
     "ratelimit_headers",
     "retry_after",
@@ -27,7 +28,17 @@ CHANGEABLE = (
 )
 """What may be changed while a server runs."""
 
-_ABOVE_0 = ("rpm", "tpm", "ipm", "bucket_seconds", "quantum_seconds", "slow_factor", "bytes_per_token", "batch_seconds")
+_ABOVE_0 = (
+    "rpm",
+    "tpm",
+    "ipm",
+    "audio_mbpm",
+    "bucket_seconds",
+    "quantum_seconds",
+    "slow_factor",
+    "bytes_per_token",
+    "batch_seconds",
+)
 _NOT_NEGATIVE = (
     "header_lag",
     "queue",
@@ -61,6 +72,9 @@ class Options:
     rpm: float | None = _flag(None, "requests per minute and model (default: no limit)", type=float)
     tpm: float | None = _flag(None, "tokens per minute and model (default: no limit)", type=float)
     ipm: float | None = _flag(None, "images per minute and model, drawn at /images (default: no limit)", type=float)
+    audio_mbpm: float | None = _flag(
+        None, "megabytes (of 1,000,000 bytes) of recordings per minute and model (default: no limit)", type=float
+    )
     bucket_seconds: float = _flag(
         60.0,
         "seconds of quota that a bucket holds: 60 as documented, 1 to forbid bursts",

@@ -175,9 +175,9 @@ class Emulator:
     def traffic(self) -> dict[str, Any]:
         """What was admitted and refused so far, of requests to models; a client is who sent the header X-Client.
 
-        `models`: for each `admitted`, `refused` (429, or 503 for a full queue), `tokens` and `images` (that
-        the admitted ones cost), and the same for each of its `clients` ("": who did not say). `busy` slots,
-        `waiting` requests, `peak_waiting`. `forgotten`: decisions that are no longer in `decisions()`.
+        `models`: for each `admitted`, `refused` (429, or 503 for a full queue), `tokens`, `images` and
+        `audio_bytes` (that the admitted ones cost), and the same for each of its `clients` ("": who did not say).
+        `busy` slots, `waiting` requests, `peak_waiting`. `forgotten`: decisions that are no longer in `decisions()`.
         """
         totals: dict[str, Any] = self._ask("GET", "/emulator/traffic")
         return totals
@@ -185,7 +185,8 @@ class Emulator:
     def decisions(self, model: str | None = None, client: str | None = None) -> list[dict[str, Any]]:
         """Each request that was admitted or refused, oldest first; at most `keep_decisions` are remembered.
 
-        Each has `at` (the server's monotonic seconds), `model`, `client`, `admitted`, `tokens`, `images`.
+        Each has `at` (the server's monotonic seconds), `model`, `client`, `admitted`, `tokens`, `images`,
+        `audio_bytes`.
         """
         decisions: list[dict[str, Any]] = self._ask("GET", _about("decisions", model, client))
         return decisions
@@ -193,13 +194,14 @@ class Emulator:
     def seconds(self, model: str | None = None, client: str | None = None) -> list[dict[str, int]]:
         """What was admitted and refused in each second, from the first of `decisions()` to the last.
 
-        Each has `second` (`at`, rounded down), `admitted`, `refused`, `tokens`, `images`; idle ones are there too.
+        Each has `second` (`at`, rounded down), `admitted`, `refused`, `tokens`, `images`, `audio_bytes`; idle ones
+        are there too.
         """
         seconds: list[dict[str, int]] = self._ask("GET", _about("seconds", model, client))
         return seconds
 
     def peak(self, seconds: float = 60.0, model: str | None = None, client: str | None = None) -> dict[str, int]:
-        """The most `requests`, `tokens` and `images` that were admitted within any so many seconds.
+        """The most `requests`, `tokens`, `images` and `audio_bytes` admitted within any so many seconds.
 
         Limits are for each model: without `model` those of all are counted together.
 

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import ClassVar, Literal
 
-import pyarrow as pa
-
-from beam_openai.answers import Answer
 from beam_openai.call import Endpoint, option
-from beam_openai.client import Request, Response, form_fields
+from beam_openai.client import form_fields
 from beam_openai.options import Column, check, constant
 from beam_openai.recordings import heard
-from beam_openai.recordings.sent import EXTENSIONS, Recordings
-from beam_openai.tokens import Counts
+from beam_openai.recordings.recorded import Recorded
+from beam_openai.recordings.sent import Recordings
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
-class Translations(Endpoint):
+class Translations(Recorded, Endpoint):
     """Adds to each row what is said in its recording, in English: `translation: string`.
 
     Recordings are read as `Transcriptions` reads them, within the same limits: from a column of bytes, with the names of
@@ -41,9 +37,6 @@ class Translations(Endpoint):
     """
 
     path: ClassVar[str] = "/audio/translations"
-    main_input: ClassVar[str] = "audio"
-    row_fields: ClassVar[frozenset[str]] = frozenset({"file", "stream"})
-    takes_files: ClassVar[frozenset[str]] = EXTENSIONS
 
     audio: str = "audio"
     name: str | None = "name"
@@ -60,31 +53,3 @@ class Translations(Endpoint):
         super().__post_init__()
         check("temperature", self.temperature, 0, 1)
         form_fields(constant(self.options()))
-
-    @property
-    def inputs(self) -> list[str]:
-        return self._recordings.inputs
-
-    @property
-    def optional_inputs(self) -> list[str]:
-        return self._recordings.optional_inputs
-
-    @property
-    def added(self) -> list[pa.Field]:
-        return self._format.added
-
-    @property
-    def is_text(self) -> bool:
-        return False
-
-    def invalid(self, rows: pa.Table) -> dict[int, str]:
-        return self._recordings.unusable(rows)
-
-    def tokens(self, rows: pa.Table, count: Callable[[pa.Array], Counts]) -> Counts:
-        return self._recordings.tokens(rows, count)
-
-    def request(self, rows: pa.Table) -> Request:
-        return Request(self.path, self._recordings.form(self.options(rows), rows))
-
-    def columns(self, response: Response, rows: pa.Table) -> Answer:
-        return self._format.read(response, self.path)

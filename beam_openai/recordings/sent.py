@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from beam_openai import media, texts
 from beam_openai.client import File, Form, StoredFile, form_fields, guess
@@ -80,6 +81,16 @@ class Recordings:
     def tokens(self, rows: pa.Table, count: Callable[[pa.Array], Counts]) -> Counts:
         """Those of the prompt: what a recording costs, nobody knows before."""
         return count(self._prompt.fill(rows)) if self._prompt else np.zeros(rows.num_rows, dtype=np.int64)
+
+    def sizes(self, rows: pa.Table) -> Counts | float:
+        """Bytes of each row's recording; nan for those at paths."""
+        if self._paths is not None:
+            return float("nan")
+        recordings = rows[self._audio]
+        if not texts.is_binary(recordings.type):
+            return 0.0
+        sizes: Counts = pc.binary_length(recordings).fill_null(0).to_numpy()
+        return sizes
 
     def form(self, options: Mapping[str, Any], rows: pa.Table) -> Form:
         """The form for one row, which can be sent."""

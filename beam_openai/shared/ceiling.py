@@ -169,8 +169,15 @@ class Shared:
             corrections, self._corrections = self._corrections, {}
             # What is this old has left the window; of what came later others know.
             known = self._generation if asked - self._reached < self._horizon + 2 * self._window else 0
-        arguments: list[object] = [known, round(self._window * 1e6), len(self._limits)]
-        for dimension, limit in self._limits.items():
+        # Of the others nothing changes.
+        corrected = {dimension for dimension, _ in corrections}
+        named = {
+            dimension: limit
+            for dimension, limit in self._limits.items()
+            if limit is not None or dimension in corrected or (costs and costs[dimension])
+        }
+        arguments: list[object] = [known, round(self._window * 1e6), len(named)]
+        for dimension, limit in named.items():
             arguments += dimension, "" if limit is None else limit, "" if costs is None else costs[dimension]
         for (dimension, slot), correction in corrections.items():
             arguments += dimension, slot, correction

@@ -143,11 +143,11 @@ class _Worker:
         self._in_flight -= 1
         self._limiter.observe(request.grant, reply.headers, now, not reply.admitted)
         if reply.admitted:
-            self._limiter.settle(request.grant, request.cost.tokens)
+            self._limiter.settle(request.grant, tokens=request.cost.tokens)
             # The headers tell how many; where there are none, one more for each success.
             self._places = math.inf if reply.headers else min(_MOST_IN_FLIGHT, self._places + 1)
         else:
-            self._limiter.settle(request.grant, 0)
+            self._limiter.forgive(request.grant)
             self._try_again(request, reply)
         self._look()
 

@@ -20,13 +20,17 @@ _TOKENS_PER_SECOND = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Transcription:
-    """A checked request and what was heard. `task` is transcribe or translate, `digest` the file's SHA-256."""
+    """A checked request and what was heard.
+
+    `task` is transcribe or translate, `digest` the file's SHA-256, `size` its bytes.
+    """
 
     task: str
     model: str
     fields: Mapping[str, Any]
     heard: Heard
     digest: str
+    size: int
 
     @cached_property
     def text(self) -> str:

@@ -150,7 +150,7 @@ def _heard(task: str, model: str, fields: Mapping[str, Any], upload: Upload) -> 
         message = f"Audio file is too short. Minimum audio length is {_SHORTEST} seconds."
         raise Refusal(400, message, param="file", code="audio_too_short")
     digest = hashlib.sha256(upload.view).hexdigest()
-    return Transcription(task=task, model=model, fields=fields, heard=heard, digest=digest)
+    return Transcription(task=task, model=model, fields=fields, heard=heard, digest=digest, size=len(upload.view))
 
 
 def _answer(state: State, call: Call, said: Transcription) -> Answer:
@@ -161,5 +161,5 @@ def _answer(state: State, call: Call, said: Transcription) -> Answer:
     write = partial(reply, said, used, state.options.stream_style)
     tokens = used.get("total_tokens", 0)
     # The real service's headers for audio tell of requests alone.
-    costs = {"requests": 1}
+    costs = {"requests": 1, "audio_bytes": said.size}
     return Answer(model=said.model, tokens=tokens, inputs=[said.digest], scope=scope, write=write, costs=costs)
