@@ -287,9 +287,15 @@ class Limiter:
         with self._lock:
             self._paused_until = max(self._paused_until, now + seconds)
 
+    def is_cut_off(self, now: float) -> bool:
+        """Whether nothing is sent because the shared ceiling cannot be asked."""
+        return self._unreached_since is not None and now - self._unreached_at <= 3 * _AGAIN
+
     def used(self, now: float) -> float | None:
-        """The share of the quota, the user's or the server's, that is in use here; None where none is known."""
+        """The share of the quota, the user's or the server's, that is in use: of what is shared, by all; None where none is
+        known."""
         with self._lock:
             shares = [min(1.0, ceiling.used(now)) for _, ceiling in self._ceilings]
+            shares += [min(1.0, self._shared.used)] if self._shared else []
             shares += [bucket.used for _, bucket in self._buckets if bucket.pace is not None]
             return max(shares, default=None)

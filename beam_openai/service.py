@@ -114,6 +114,11 @@ class Service:
         shares = [limiter.used(now) for limiter in list(self._limiters.values())]
         return max((share for share in shares if share is not None), default=None)
 
+    def is_cut_off(self) -> bool:
+        """Whether nothing is sent because the Redis of the quota cannot be asked."""
+        now = time.monotonic()
+        return any(limiter.is_cut_off(now) for limiter in list(self._limiters.values()))
+
     def begin(self, bundle: Running) -> None:
         with self._lock:
             self._bundles.add(bundle)
@@ -221,7 +226,8 @@ _ended: Counter[str] = Counter()
 
 def progress() -> Counter[str]:
     """What this process has done so far: `rows_answered`, `rows_failed`, `requests`, `retries`, `throttled` (seconds) ...;
-    and what is now: `in_flight`, `places` (how many may be), `quota_used` (the share of it, 0 where none is known)."""
+    and what is now: `in_flight`, `places` (how many may be), `quota_used` (the share of it, 0 where none is known),
+    `cut_off` (transforms that wait for the Redis of their quota)."""
     with _services_lock:
         running = [one.thing for one in _services.values()]
     total = Counter(_ended)
@@ -230,6 +236,7 @@ def progress() -> Counter[str]:
         total["throttled"] += service.pool.throttled  # type: ignore[assignment]
         total["in_flight"] += service.pool.in_flight
         total["places"] += service.pool.places
+        total["cut_off"] += service.is_cut_off()
         total["quota_used"] = max(total["quota_used"], service.used() or 0.0)  # type: ignore[assignment]
     return total
 

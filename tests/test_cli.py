@@ -612,3 +612,6 @@ def test_the_progress_line_says_what_of_the_quota_is_used_and_what_limits_the_ru
     for second in range(5, 10):
         line.show({**counts, "throttled": 3.8, "in_flight": 64}, float(second))
     assert "limited by server" in stream.getvalue()
+    for second in range(10, 15):
+        line.show({**counts, "throttled": 3.8, "cut_off": 1}, float(second))
+    assert "limited by the quota's Redis, which cannot be reached" in stream.getvalue()

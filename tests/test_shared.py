@@ -277,6 +277,31 @@ def test_as_much_as_the_ceiling_fits_when_all_has_left_the_window(timetable):
     assert isinstance(refused, Refused) and 50 < refused.wait < 60
 
 
+def test_what_all_use_together_is_known_to_each(timetable):
+    table = timetable(requests=10, tokens=1000)
+    other = table.another(requests=10, tokens=1000)
+    for second in range(5):
+        table.now = 6 * second
+        table.ask(requests=1, tokens=20)
+    assert table.members[0].used == 0.5 and other.used == 0
+    table.now = 30
+    table.ask(other, requests=1, tokens=400)
+    assert other.used == pytest.approx(0.6)
+    other.close()
+
+
+@pytest.mark.parametrize(("turned_out", "least", "most"), [(20, 50, 61), (5, 0, 5)])
+def test_dimensions_that_nobody_limits_here_are_counted_for_those_who_do(timetable, turned_out, least, most):
+    table = timetable(requests=100, audio=None)
+    limited = table.another(requests=100, audio=50)
+    for _ in range(2):
+        table.ask(requests=1)
+        table.members[0].settle(table.ask(requests=1, audio=20), {"audio": turned_out})
+    table.ask(requests=1)
+    assert least <= table.wait(limited, requests=1, audio=20) <= most
+    limited.close()
+
+
 @pytest.mark.parametrize(
     "costs, message",
     [

@@ -398,7 +398,8 @@ def test_while_redis_is_away_nothing_is_sent_and_all_is_when_it_is_back(start_em
             redis_server.admin.save()
             redis_server.kill()
             gone.append(time.monotonic())
-            time.sleep(2)
+            until(lambda: service.progress()["cut_off"])
+            time.sleep(1)
             gone.append(time.monotonic())
             redis_server.start()
 
@@ -409,7 +410,7 @@ def test_while_redis_is_away_nothing_is_sent_and_all_is_when_it_is_back(start_em
     assert len(outcome.rows()) == 160 and server.ledger()["billed_twice"] == 0
     sends = server.decisions()
     # What had its place in the line then may still go.
-    assert between(sends, gone[0] + 0.5, gone[1]) == 0
+    assert between(sends, gone[0] + 0.5, gone[1]) == 0 == service.progress()["cut_off"]
     assert between(sends, gone[1], sends[-1]["at"] + 1) >= 100
     assert server.peak(2)["requests"] <= 40 * 3 + 1
 

@@ -53,7 +53,9 @@ class Progress:
         then, before = self._throttled
         if now - then >= _LOOK_SECONDS:
             throttled = (counts.get("throttled", 0.0) - before) / (now - then)
-            self._limit = limit_of(throttled, counts.get("in_flight", 0), counts.get("places", 0))
+            self._limit = limit_of(
+                throttled, counts.get("in_flight", 0), counts.get("places", 0), bool(counts.get("cut_off"))
+            )
             self._throttled = now, counts.get("throttled", 0.0)
         return self._limit
 
@@ -75,14 +77,17 @@ def fitted(line: str, stream: TextIO) -> str:
     return line[: columns - 1] if columns else line
 
 
-def limit_of(throttled: float, in_flight: float, places: float) -> str:
+def limit_of(throttled: float, in_flight: float, places: float, is_cut_off: bool = False) -> str:
     """What keeps a run from being faster: `quota`, `server` or `client`; empty where that cannot be told.
 
     Args:
       throttled: the share of the time in which a request was ready and the quota held it back.
       in_flight: requests that the server has at the moment.
       places: how many it may have.
+      is_cut_off: whether the Redis of the quota cannot be reached.
     """
+    if is_cut_off:
+        return "the quota's Redis, which cannot be reached"
     if throttled >= 0.5:
         return "quota"
     if not places:

@@ -79,9 +79,15 @@ class Shared:
         self._corrections: _Corrections = {}
         self._generation = 0
         self._reached = self._asked = float("-inf")
+        self._used = 0.0
         self._closed = threading.Event()
         self._flusher = threading.Thread(target=self._flush_when_quiet, name="beam_openai-shared", daemon=True)
         self._flusher.start()
+
+    @property
+    def used(self) -> float:
+        """The share of the quota that all processes together use, as it was told last; 0.0 where that is a window ago."""
+        return self._used if time.monotonic() - self._reached < self._window else 0.0
 
     def reserve(self, costs: Mapping[str, float]) -> Booking | Refused:
         """Books a request at the first time at which all that it costs fits in; brings waiting corrections along.
@@ -103,7 +109,7 @@ class Shared:
                     f"a request of {amounts[dimension]:g} {dimension} never fits into the {limit:g} of {self._window:g} s"
                 )
         self._asked = time.monotonic()
-        slot, at, now, generation = self._run(amounts)
+        slot, at, now, generation, _ = self._run(amounts)
         wait = (at - now) / 1e6
         if slot:
             return Booking(wait, at / 1e6, amounts, slot, generation)
@@ -188,6 +194,7 @@ class Shared:
             raise
         with self._lock:
             self._reached = max(self._reached, asked)
+            self._used = answer[4] / 1000
             if answer[3] != self._generation:
                 self._generation, self._corrections = answer[3], {}
         return answer

@@ -12,7 +12,7 @@ One hash holds a quota. Times are microseconds by Redis' clock, slots are number
 Arguments: the generation that the caller knows (0 for none), the window; the number of dimensions, and for each its name,
 limit (empty: it is counted only) and cost (empty for all: nothing is reserved); then corrections, each a dimension, a slot
 and an amount. Answer: the slot (0 if refused), the time at which to send, or at which a refused request would have been
-due, the time now, the generation.
+due, the time now, the generation, and how many thousandths of the nearest limit the latest window holds.
 """
 
 SCRIPT = """
@@ -150,5 +150,9 @@ for _, d in ipairs(dimensions) do
 end
 redis.call('HSET', key, unpack(saved))
 redis.call('PEXPIRE', key, math.ceil((far + window + window / 3) / 1000))
-return {slot, at, now, born}
+local used = 0
+for _, d in ipairs(dimensions) do
+  if d.limit then used = math.max(used, d.sum / d.limit) end
+end
+return {slot, at, now, born, math.floor(1000 * used)}
 """
