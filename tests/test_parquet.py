@@ -802,7 +802,7 @@ with beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions([])) as p:
 def test_a_full_disk_names_the_file_and_leaves_no_part(tmp_path, row_group_bytes):
     done = subprocess.run(
         [sys.executable, "-c", DISK_FULL, str(tmp_path / "out"), str(row_group_bytes)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([ROOT, *sys.path])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([ROOT, *sys.path]), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         check=False,
         text=True,
