@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import random
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,6 +20,9 @@ from beam_openai.sources import ANSWER_TOKENS, AUDIO_BYTES, MEGABYTE, TOKENS, Se
 
 RAW_BYTES = 65_536
 """How much of an unusable answer `error.raw` keeps."""
+
+_OUTAGE_PAUSE = 5.0
+"""Seconds, at most, until a request is tried again that has spent its attempts in an outage."""
 
 _OVERLOADED = (503, 529)
 """What servers answer that have no room."""
@@ -41,12 +45,14 @@ class Batch:
         self._tokens, self._answer_tokens = float(totals[TOKENS]), float(totals[ANSWER_TOKENS])
         self._audio_bytes = float(totals[AUDIO_BYTES])
         self.limiter = self._service.limiter_of(self._model())
-        self._attempts = attempts
+        self._attempts, self._earlier_attempts = attempts, 0
         self._request: Request = None  # type: ignore[assignment]  # until one was made
         self._is_new = True
         self._began = 0.0
         self._memory = 0
         self._outcome: Response | BaseException | None = None
+        self._inputs: pa.Table = None  # until a request was made of it
+        self._grant: Grant = None  # type: ignore[assignment]  # until it was sent
 
     @property
     def cost(self) -> Cost:
@@ -95,7 +101,9 @@ class Batch:
             self._learn_audio(grant)
         self._attempts += 1
         try:
-            self._outcome = self._service.client.send(self._request, self._reserve)
+            self._outcome = response = self._service.client.send(self._request, self._reserve)
+            if errors.is_error(response.body):
+                self._outcome = self._service.client.error_in(response, self._request)
         except errors.APIError as error:
             self._outcome = error
         self._observe(grant, time.monotonic() - now)
@@ -170,8 +178,6 @@ class Batch:
 
     def _answered(self, response: Response) -> errors.APIError | None:
         """Columns back to where the rows came from; or the error that the answer turns out to be."""
-        if errors.is_error(response.body):
-            return self._service.client.error_in(response, self._request)
         if links := self._endpoint.links(response):
             response = dataclasses.replace(response, fetched={link: self._fetched(link) for link in links})
         try:
@@ -216,7 +222,7 @@ class Batch:
                     )
                 if wait is None:
                     return error
-                time.sleep(wait)
+                self._bundle.sleep(wait)
 
     def _learn(self, answer: Answer) -> dict[str, float]:
         """What the answer cost, for the estimate, for the limiter, and for the metrics."""
@@ -260,7 +266,7 @@ class Batch:
             self._message(why),
             status=response.status,
             request_id=self._service.client.scrub(response.headers.get("x-request-id")),
-            attempts=self._attempts,
+            attempts=self._all_attempts,
             raw=self._raw(why.raw).decode("utf-8", "replace"),
         )
 
@@ -274,7 +280,7 @@ class Batch:
         return scrubbed[:RAW_BYTES]
 
     def _recover(self, error: errors.APIError) -> None:
-        """One of three: see the table in errors.py."""
+        """What the table in errors.py says of such an error."""
         if error.action == "again":
             self._service.pool.submit(self, wait=0.0)
         elif error.action == "wait":
@@ -289,6 +295,7 @@ class Batch:
     def _try_again(self, error: errors.APIError) -> None:
         """Queues the batch again, to go after the wait and before what was never sent; or gives up."""
         retry = self._endpoint.retry
+        self._service.outage.unanswered(self, error)
         if isinstance(error, errors.BadAnswerError) and self._attempts > 1 and self._can_divide():
             # Such an answer is billed each time, and it may be for one row that it is what it is.
             self._divide(attempts=1)
@@ -302,11 +309,22 @@ class Batch:
             self._service.pool.submit(self, wait)
         elif (down := self._service.exhausted(error)) is not None:
             self._service.stop(down)
+        elif self._service.awaits(error):
+            self._begin_anew()
         elif isinstance(error, errors.InternalServerError) and self._can_divide():
             # Others are answered, so it may be one row that the server cannot stand. Errors like this are not billed.
             self._divide(attempts=max(0, retry.attempts - 2))
         else:
             self._fail("bad_answer" if isinstance(error, errors.BadAnswerError) else "exhausted", error)
+
+    def _begin_anew(self) -> None:
+        """After a pause with all its attempts before it: nobody is answered, so it is not this request that is at fault."""
+        self._earlier_attempts, self._attempts, self._began = self._all_attempts, 0, 0.0
+        self._service.pool.submit(self, random.uniform(0.2, 1.0) * _OUTAGE_PAUSE)
+
+    @property
+    def _all_attempts(self) -> int:
+        return self._earlier_attempts + self._attempts
 
     def _can_divide(self) -> bool:
         return self._rows > 1 and self._bundle.learned.answered
@@ -343,6 +361,6 @@ class Batch:
             code=error.code,
             type=error.type,
             request_id=error.request_id,
-            attempts=self._attempts or None,
+            attempts=self._all_attempts or None,
             raw=raw,
         )

@@ -72,6 +72,7 @@ class Bundle:
         self._done_bytes = 0
         self._kept = 0
         self._error: BaseException | None = None
+        self._stopped = threading.Event()
         self._tally = Tally()
 
     # In: an element becomes batches.
@@ -266,6 +267,7 @@ class Bundle:
             self._error = self._error or error
             kept, self._kept = self._kept, 0
             self._changed.notify()
+        self._stopped.set()
         self._drop_news()
         self.service.memory.release(kept)
         self.service.pool.cancel(self)
@@ -287,6 +289,10 @@ class Bundle:
     @property
     def is_stopped(self) -> bool:
         return self._error is not None
+
+    def sleep(self, seconds: float) -> None:
+        """So long, or until it is stopped."""
+        self._stopped.wait(seconds)
 
     # Out: what is done is handed out.
 

@@ -21,16 +21,11 @@ from beam_openai.client import Client
 from beam_openai.contract import Contract
 from beam_openai.learned import Learned
 from beam_openai.memory import Memory
+from beam_openai.outage import IN_A_ROW, Outage
 from beam_openai.places import MOST
 from beam_openai.pool import Pool
 from beam_openai.quota import Limiter
 from beam_openai.shared import Shared, find_url
-
-EXHAUSTED_IN_A_ROW = 10
-"""So many requests in a row that spent their attempts, without one success between them, mean that the server is down."""
-
-OUTAGE_SECONDS = 60.0
-"""But only so long after the last success: a server may be away for a moment."""
 
 _MEMORY = 32 << 20
 """Bytes of answers, read or decoded and not handed out yet, that a service holds."""
@@ -66,12 +61,11 @@ class Service:
         self.memory = Memory(_MEMORY, self._hurry, self._is_stuck)
         self.totals: Counter[str] = Counter()
         self.reached = False
+        self.outage = Outage()
         self._lock = threading.Lock()
         self._learned: dict[str, Learned] = {}
         self._learned_lock = threading.Lock()
         self._bundles: set[Running] = set()
-        self._exhausted = 0
-        self._succeeded_at = float("-inf")
 
     def learned_of(self, endpoint: Contract) -> Learned:
         """What was learned for transforms with these options."""
@@ -129,8 +123,7 @@ class Service:
 
     def succeeded(self) -> None:
         self.reached = True
-        self._exhausted = 0
-        self._succeeded_at = time.monotonic()
+        self.outage.answered(time.monotonic())
         self.pool.prove()
 
     def exhausted(self, error: errors.APIError) -> errors.APIError | None:
@@ -139,19 +132,18 @@ class Service:
             return errors.ServerDownError(f"{error}. Check base_url, and that the server runs")
         if isinstance(error, errors.RateLimitError):
             return None
-        with self._lock:
-            self._exhausted += 1
-            if self._exhausted < EXHAUSTED_IN_A_ROW:
-                return None
-        # It may have answered a moment ago. One request at a time finds out when it does so again; but what is no answer is
-        # paid for, and tells of no outage.
-        is_outage = not isinstance(error, errors.BadAnswerError)
-        if is_outage and time.monotonic() - self._succeeded_at < OUTAGE_SECONDS:
-            self.pool.unprove()
-            return None
-        return errors.ServerDownError(
-            f"{EXHAUSTED_IN_A_ROW} requests in a row spent their attempts and none succeeded between them; the last: {error}"
-        )
+        if self.outage.exhausted(error, time.monotonic()):
+            return errors.ServerDownError(
+                f"{IN_A_ROW} requests in a row spent their attempts and none succeeded between them; the last: {error}"
+            )
+        return None
+
+    def awaits(self, error: errors.APIError) -> bool:
+        """Whether an outage is waited for. One request at a time finds out when it is over."""
+        if not self.outage.is_on(error, time.monotonic()):
+            return False
+        self.pool.unprove()
+        return True
 
     def stop(self, error: BaseException, learned: Learned | None = None) -> None:
         """Stops every bundle: what stops a job holds for all its rows.
@@ -212,15 +204,18 @@ def acquire(endpoint: Contract) -> Service:
 def release(service: Service) -> None:
     """Ends the service's threads and connections, if this was its last user."""
     with _services_lock:
-        is_last = held.release(_services, service)
-    if not is_last:
-        return
+        if not held.release(_services, service):
+            return
+        _ending.append(service)
     service.close()
     with _services_lock:
+        _ending.remove(service)
         _ended.update(service.totals)
         _ended["throttled"] += service.pool.throttled  # type: ignore[assignment]
 
 
+# What these did is in one of the three at any time.
+_ending: list[Service] = []
 _ended: Counter[str] = Counter()
 
 
@@ -229,8 +224,8 @@ def progress() -> Counter[str]:
     and what is now: `in_flight`, `places` (how many may be), `quota_used` (the share of it, 0 where none is known),
     `cut_off` (transforms that wait for the Redis of their quota)."""
     with _services_lock:
-        running = [one.thing for one in _services.values()]
-    total = Counter(_ended)
+        running = [*(one.thing for one in _services.values()), *_ending]
+        total = Counter(_ended)
     for service in running:
         total.update(service.totals)
         total["throttled"] += service.pool.throttled  # type: ignore[assignment]

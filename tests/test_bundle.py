@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from conftest import embeddings, run, texts_table
 
-from beam_openai import API, Completions, Moderations, column, errors, memory, service
+from beam_openai import API, Completions, Moderations, column, memory, service
 from beam_openai.bundle import Bundle
 from beam_openai.sources import Place
 
@@ -97,16 +97,3 @@ def test_one_model_has_one_limiter_in_a_process_whether_it_is_named_or_a_column_
     again = service.acquire(Completions(model="m", api=NOWHERE))
     assert again.limiter_of("m") is not one
     service.release(again)
-
-
-def test_answers_that_are_paid_for_and_cannot_be_used_stop_a_job_that_an_outage_would_not():
-    endpoint = Completions(model="m", api=NOWHERE)
-    shared = service.acquire(endpoint)
-    shared.succeeded()
-    gone = [shared.exhausted(errors.InternalServerError("503")) for _ in range(service.EXHAUSTED_IN_A_ROW)]
-    assert gone == [None] * service.EXHAUSTED_IN_A_ROW
-    shared.succeeded()
-    unusable = [shared.exhausted(errors.BadAnswerError("no answer")) for _ in range(service.EXHAUSTED_IN_A_ROW)]
-    assert unusable[:-1] == [None] * (service.EXHAUSTED_IN_A_ROW - 1)
-    assert isinstance(unusable[-1], errors.ServerDownError)
-    service.release(shared)

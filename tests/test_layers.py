@@ -48,6 +48,7 @@ MAY_IMPORT = {
     "held": set(),
     "limiters": {"held", "quota"},
     "memory": set(),
+    "outage": {"errors"},
     "learned": {"errors", "structs", "tokens"},
     "service": {
         "client",
@@ -57,6 +58,7 @@ MAY_IMPORT = {
         "learned",
         "limiters",
         "memory",
+        "outage",
         "places",
         "pool",
         "quota",
