@@ -36,6 +36,7 @@ class Ceiling:
 
     def take(self, cost: float, now: float) -> list[float]:
         """Counts what is sent now; returns its entry."""
+        self._forget(now)
         entry = [now, cost]
         # The pace is kept from when the last send was due, so that a late wake-up is made up for, but never a burst.
         due = max(self._next, now - 1.0)

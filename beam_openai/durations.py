@@ -86,8 +86,8 @@ def _from_message(message: str) -> float | None:
 
 def _from_empty_bucket(headers: Mapping[str, str]) -> float | None:
     resets = [
-        parse_duration(headers.get(f"x-ratelimit-reset-{what}"))
-        for what in ("requests", "tokens", "project-tokens")
-        if headers.get(f"x-ratelimit-remaining-{what}", "").strip() == "0"
+        parse_duration(headers.get(name.replace("remaining", "reset")))
+        for name, value in headers.items()
+        if name.startswith("x-ratelimit-remaining-") and value.strip() == "0"
     ]
     return max((reset for reset in resets if reset), default=None)

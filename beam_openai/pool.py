@@ -215,8 +215,8 @@ class Pool:
                 wait, refused, lane = self._until_next(now)
                 self._note_refused(refused, now)
                 if lane is not None and wait <= 0:
-                    self._in_flight += 1
                     taken = lane.take(now)
+                    self._in_flight += 1
                     self._take_turns(lane)
                     self._ensure_follower()
                     return taken

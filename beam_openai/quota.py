@@ -64,7 +64,7 @@ class Quota:
             check_url(self.shared)
             limits = [limit for limit in self.limits.values() if limit]
             if not limits:
-                raise ValueError("Quota(shared=...) shares a ceiling: set requests_per_minute or tokens_per_minute")
+                raise ValueError("Quota(shared=...) shares a ceiling: set requests_per_minute, or another one")
             if min(limits) < 1:
                 raise ValueError(f"a ceiling that is shared must be at least 1 a minute, not {min(limits)!r}")
 

@@ -24,8 +24,7 @@ def explained(
       request: as it was sent; not looked at where the error has no status.
       now: seconds since 1970.
     """
-    is_model = isinstance(error, errors.NotFoundError) or error.code == "model_not_found"
-    if is_model and "model" in endpoint.columns_of_options:
+    if "model" in endpoint.columns_of_options and _is_of_a_model(error, learned):
         error.action = "fail"  # it is this row's model that is not there
         return error
     wait = asked(error, now)
@@ -45,6 +44,13 @@ def explained(
         elif (hint := _advice(error, endpoint)) is not None:
             return errors.ConfigurationError(f"{error}. {hint}")
     return error
+
+
+def _is_of_a_model(error: errors.APIError, learned: Learned) -> bool:
+    """Whether a server does not know the model, and not the address: then nothing was ever answered there."""
+    if error.code == "model_not_found":
+        return True
+    return error.status == 404 and (learned.answered or "model" in str(error.detail).lower())
 
 
 def asked(error: errors.APIError, now: float) -> float | None:

@@ -235,6 +235,7 @@ class RowsSource(Source):
                 raise ValueError(_column_exists(name))
         for row in dicts:
             check_error_is_free(row)
+        tables.check_can_extend(rows, [field.name for field in wanted.added])
         inputs = pa.table(columns or {"": pa.nulls(len(rows))})
         super().__init__(inputs, wanted.added, inputs.nbytes)
         self.invalid = invalid
@@ -290,7 +291,7 @@ def _without_error(row: Any) -> Any:
     """A row that failed in an earlier run, without its error; one of a fixed type has to keep the field."""
     if isinstance(row, Mapping) and "error" in row:
         return {name: value for name, value in row.items() if name != "error"}
-    return row
+    return tables.extend(row, {"error": None}) if "error" in tables.as_dict(row) else row
 
 
 def _column(name: str, values: list[Any]) -> tuple[pa.Array, dict[int, str]]:

@@ -45,7 +45,8 @@ def _found(file: File) -> File:
         return file
     try:
         source = _source(stored.path)
-    except (OSError, ValueError, LookupError) as error:
+    except Exception as error:
+        # A store's client has exceptions of its own.
         reason = (str(error) or type(error).__name__).splitlines()[0][:_LONGEST]
         raise errors.InvalidInputError(f"{stored.path[:_LONGEST]} cannot be read: {reason}") from error
     if not 0 < source.size <= stored.most:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import keyword
 from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
@@ -69,6 +70,19 @@ def length(value: Any) -> int:
     if isinstance(value, (list, tuple)) and value and isinstance(value[0], Sized):
         return sum(map(length, value))
     return len(value) if isinstance(value, Sized) else 0
+
+
+def check_can_extend(rows: Sequence[Any], names: Sequence[str]) -> None:
+    """Refuses names that fields of a NamedTuple cannot have, where rows are such.
+
+    Raises:
+      ValueError: the first of them.
+    """
+    wrong = [name for name in names if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_")]
+    if wrong and any(not isinstance(row, (Mapping, beam.Row)) for row in rows):
+        raise ValueError(
+            f"no field of a NamedTuple can be named {wrong[0]!r}: name it otherwise, output={{...}}, or use dicts"
+        )
 
 
 def extend(row: Any, added: Mapping[str, Any]) -> Any:

@@ -81,6 +81,14 @@ def test_audio_has_a_ceiling_of_its_own_and_is_corrected_by_how_long_it_turned_o
     assert running.wait(Cost(audio=100), START) == 0
 
 
+def test_what_has_left_the_window_is_forgotten_also_where_nothing_is_waited_for():
+    running = limiter(images_per_minute=60)
+    for second in range(1000):
+        running.take(tokens(1), START + second)
+    ((_, ceiling),) = running._ceilings
+    assert len(ceiling._log) <= 61
+
+
 def test_a_late_sender_makes_up_for_a_second_and_no_more():
     running = limiter(requests_per_minute=600)
     running.take(tokens(1), START)

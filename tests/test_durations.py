@@ -137,6 +137,7 @@ def test_every_go_duration_comes_back(nanoseconds):
         ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "3s"}, "", 3),
         ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s"}, "", 360),
         ({"x-ratelimit-remaining-project-tokens": "0", "x-ratelimit-reset-project-tokens": "4s"}, "", 4),
+        ({"x-ratelimit-remaining-images": "0", "x-ratelimit-reset-images": "12s"}, "", 12),
         ({"x-ratelimit-remaining-tokens": "1", "x-ratelimit-reset-tokens": "6m0s"}, "", None),
         ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "-1"}, "", None),
         ({"x-ratelimit-remaining-tokens": "0"}, "", None),

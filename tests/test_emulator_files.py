@@ -503,6 +503,6 @@ def test_lines_are_the_same_however_the_text_is_cut(size):
 
 
 def test_a_very_long_line_is_read_in_linear_time():
-    begun = time.monotonic()
+    begun = time.thread_time()
     assert len(next(lines([b"x" * PIECE] * 400))) == 400 * PIECE
-    assert time.monotonic() - begun < 2
+    assert time.thread_time() - begun < 2

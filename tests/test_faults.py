@@ -30,7 +30,7 @@ from conftest import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from beam_openai import API, Embeddings, Quota, Retry, errors, memory, service
+from beam_openai import API, Embeddings, Quota, Retry, column, errors, memory, outage, service
 from beam_openai.emulator.faults import KINDS
 
 pytestmark = pytest.mark.usefixtures("clean")
@@ -361,6 +361,15 @@ def test_a_wrong_address_costs_one_request(emulator):
     assert emulator.ledger()["requests"] == 1
 
 
+@pytest.mark.parametrize("status", [404, 405, 308])
+def test_a_wrong_address_costs_one_request_also_where_each_row_has_its_model(emulator, status):
+    emulator.inject({"status": status, "body": {"detail": "Not Found"}}, times=100, path="/embeddings")
+    rows = texts_table(numbered(100), model=[MODEL] * 100)
+    with pytest.raises(errors.NotFoundError):
+        run([rows], embeddings(emulator, model=column("model"), max_batch_size=10))
+    assert emulator.ledger()["requests"] == 1
+
+
 @pytest.mark.parametrize(
     ("server_options", "options", "advice"),
     [
@@ -409,7 +418,7 @@ def test_a_server_that_never_recovers_stops_the_job_after_the_documented_number(
             embeddings(emulator, max_batch_size=10, retry=Retry(attempts=2, max_wait=0.01)),
         )
     # Ten requests of two attempts each, and what was being waited for or in flight.
-    assert 20 <= emulator.ledger()["requests"] <= 20 + 2 * 32 and service.EXHAUSTED_IN_A_ROW == 10
+    assert 20 <= emulator.ledger()["requests"] <= 20 + 2 * 32 and outage.IN_A_ROW == 10
 
 
 def test_successes_in_between_keep_a_job_running(start_emulator):
@@ -430,7 +439,9 @@ def test_a_ceiling_of_requests_is_kept(emulator):
     )
     check(outcome, numbered(12))
     arrived = [request["at"] for request in emulator.requests()]
-    assert len(arrived) == 12 and arrived[-1] - arrived[0] >= 11 * 0.2 - 1.1  # one late wake-up may be made up for
+    assert (
+        len(arrived) == 12 and arrived[-1] - arrived[0] >= 11 * 0.2 - 1.7
+    )  # a second may be made up for, and the first may come late
     assert outcome.counter("throttled") >= 1
 
 
@@ -593,8 +604,9 @@ def test_an_error_downstream_cancels_what_was_not_sent_and_leaves_nothing(start_
     assert not our_threads() and not service._services
     if pipeline is fn_api:  # the other has sockets of its own
         assert len(open_sockets() - sockets) <= 0
-    billed = server.ledger()["requests"]
-    assert server.ledger()["requests"] == billed
+    asked = server.ledger()["requests"]
+    time.sleep(0.3)  # three times as long as an answer takes
+    assert server.ledger()["requests"] == asked
 
 
 def test_an_error_upstream_cancels_what_was_not_sent(start_emulator):

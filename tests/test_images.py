@@ -3,6 +3,8 @@
 import base64
 import json
 import re
+import threading
+import time
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_cli import run as command
 
-from beam_openai import API, Quota, column, errors
+from beam_openai import API, Quota, column, errors, service
 from beam_openai.client import Response
 from beam_openai.emulator.media.pngs import picture, read_header
 from beam_openai.endpoints.images import Images
@@ -328,6 +330,31 @@ def test_a_row_that_the_quota_can_never_pass_is_not_sent(emulator):
     outcome = run([prompts("a")], endpoint(emulator, "gpt-image-1", quota=Quota(tokens_per_minute=1000)))
     assert "1057 tokens" in outcome.rows("failed")[0]["error"]["message"]
     assert emulator.ledger()["requests"] == 0
+
+
+def test_a_size_that_is_none_is_its_rows_trouble(emulator):
+    rows = pa.table({"prompt": ["a", "b"], "size": ["1024x1024", "1024x1024px"]})
+    outcome = run([rows], endpoint(emulator, "gpt-image-1", size=column("size")))
+    assert [row["prompt"] for row in outcome.rows()] == ["a"]
+    assert outcome.rows("failed")[0]["error"]["kind"] == "rejected"
+
+
+def test_a_fetch_that_waits_ends_with_the_job(emulator):
+    emulator.inject({"status": 503, "headers": {"retry-after": "60"}, "body": "-"}, times=50, path="/files/images")
+    began = time.monotonic()
+
+    def interrupt():
+        while emulator.ledger()["requests"] < 1:
+            time.sleep(0.05)
+        time.sleep(1)
+        service.stop_all(errors.APIError("interrupted"))
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(Exception, match="interrupted"):
+        run([prompts("a")], endpoint(emulator, response_format="url"))
+    thread.join()
+    assert time.monotonic() - began < 50
 
 
 def test_more_images_a_request_than_the_quota_of_a_minute_are_refused_when_it_is_made():

@@ -183,7 +183,7 @@ def test_an_upload_in_parts_is_the_file_byte_for_byte(emulator, api, put, tmp_pa
 
 
 def test_parts_are_sent_at_the_same_time(start_emulator, put):
-    emulator = start_emulator(latency=0.2)
+    emulator = start_emulator(latency=1)
     uploads.create(of(emulator), put(bytes(80_000), "a.bin"), "vision", part_bytes=10_000, concurrency=4)
     assert emulator.ledger()["peak_in_flight"] == 4
 

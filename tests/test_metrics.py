@@ -36,7 +36,7 @@ def test_time_spent_waiting_for_quota_is_told_to_the_runner(emulator, pipeline):
     endpoint = embeddings(emulator, max_batch_size=1, quota=Quota(requests_per_minute=100))
     outcome = run([texts_table(texts)], endpoint, pipeline)
     arrived = [request["at"] for request in emulator.requests()]
-    assert arrived[-1] - arrived[0] >= 5 * 0.6 - 1.1
+    assert arrived[-1] - arrived[0] >= 5 * 0.6 - 2  # a second may be made up for, and the first may come late
     waited = outcome.counter("throttled")
     assert 1 <= waited <= 6
     assert outcome.counter("cumulativeThrottlingSeconds") == waited

@@ -19,6 +19,7 @@ from apache_beam.utils.windowed_value import PaneInfo, PaneInfoTiming, WindowedV
 from conftest import RUNNERS, direct, embeddings, fn_api, needs_prism, prism, rows_of, run, texts_table, vectors
 
 from beam_openai import tables
+from beam_openai.sources import ERROR
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -53,6 +54,21 @@ def test_a_dict_comes_back_as_a_dict(emulator):
     (row,), (failed,) = outcome.rows(), outcome.rows("failed")
     assert list(row) == ["id", "text", "embedding"] and close(row["embedding"], vectors(["one"])[0])
     assert list(failed) == ["text", "id", "error"] and failed["error"]["kind"] == "invalid_input"
+
+
+def test_a_row_of_a_fixed_type_that_failed_before_is_answered_without_its_old_error(emulator):
+    old = {**dict.fromkeys(ERROR.names), "kind": "rejected", "message": "the old one"}
+    rows = beam.Create([1]) | beam.Map(lambda _: beam.Row(text="one", error=old))
+    (row,) = run(rows, embeddings(emulator)).rows()
+    assert row.error is None and close(row.embedding, vectors(["one"])[0])
+
+
+@pytest.mark.parametrize("name", ["the vector", "class", "_vector"])
+def test_a_name_that_no_field_can_have_is_refused_before_anything_is_sent(emulator, name):
+    with pytest.raises(Exception, match=f"no field of a NamedTuple can be named '{name}'"):
+        run([Named(1, "one")], embeddings(emulator, output=name))
+    assert emulator.ledger()["requests"] == 0
+    assert close(run([{"text": "one"}], embeddings(emulator, output=name)).rows()[0][name], vectors(["one"])[0])
 
 
 def test_a_beam_row_comes_back_as_a_beam_row(emulator):

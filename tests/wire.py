@@ -13,7 +13,7 @@ class Wire:
         self._act, self._context = act, context
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http{'s' if context else ''}://127.0.0.1:{self._listener.getsockname()[1]}/v1"
-        self.requests, self.connections, self.done = [], 0, threading.Event()
+        self.requests, self.connections, self.closed, self.done = [], 0, 0, threading.Event()
         self._open = []
 
     def __enter__(self):
@@ -49,6 +49,7 @@ class Wire:
                 if self._act(connection) == "close":
                     reader.close()
                     connection.close()
+                    self.closed += 1
                     return
         except OSError:
             pass

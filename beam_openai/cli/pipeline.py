@@ -20,6 +20,7 @@ from beam_openai.cli.failing import fail, in_flags
 from beam_openai.cli.showing import printable
 
 _POLL_SECONDS = 0.2
+_READ_ROWS = 4096
 _PATIENCE_SECONDS = 3.0
 
 
@@ -280,8 +281,11 @@ def _reasons(directory: str, most: int = 5) -> list[str]:
             if name.startswith("part-"):
                 # Not the whole struct: its `raw` may be large.
                 with pq.ParquetFile(os.path.join(directory, name)) as part:
-                    errors = part.read(columns=["error.kind", "error.message"])["error"].to_pylist()
-                counts.update((error["kind"], _shortened(error["message"])) for error in errors)
+                    for batch in part.iter_batches(_READ_ROWS, columns=["error.kind", "error.message"]):
+                        errors = batch["error"].to_pylist()
+                        counts.update((error["kind"], _shortened(error["message"])) for error in errors)
+                        if len(counts) > _READ_ROWS:
+                            counts = collections.Counter(dict(counts.most_common(_READ_ROWS // 2)))
     except OSError:
         return []
     return [printable(f"{count:,} {kind}: {message}") for (kind, message), count in counts.most_common(most)]

@@ -81,10 +81,12 @@ class Client:
             answer = self._open(request)
             with closing(answer):
                 length = length_of(answer)
+                headed = time.monotonic()
                 before_body(length)
-                # What was streamed may have taken any time to send.
-                began = time.monotonic() if isinstance(request.body, Form) and request.body.is_streamed else started
-                body = read(answer, length, began + self._api.timeout)
+                now = time.monotonic()
+                # What was streamed may have taken any time to send; and while we stand still, the server need not wait.
+                is_streamed = isinstance(request.body, Form) and request.body.is_streamed
+                body = read(answer, length, (now if is_streamed else started + now - headed) + self._api.timeout)
         except FAILURES as error:
             raise self._failure(error, request, answer is not None) from None
         response = Response(answer.status, headers_of(answer), body, time.monotonic() - started)

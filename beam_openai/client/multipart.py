@@ -211,8 +211,9 @@ def _read(name: str, source: Source) -> Iterator[bytes]:
                 left -= len(piece)
                 yield piece
             more = file.read(1)
-    except OSError as error:
-        raise errors.InvalidInputError(f"{name} cannot be read: {error}") from error
+    except Exception as error:
+        # A store's client has exceptions of its own.
+        raise errors.InvalidInputError(f"{name} cannot be read: {error or type(error).__name__}") from error
     if left or more:
         now = f"after {size - left} bytes it ends" if left else "it has more"
         message = f"{name} changed while it was sent: it had {size} bytes, and {now}. Send it again"

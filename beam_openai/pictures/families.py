@@ -19,6 +19,7 @@ from beam_openai.tokens import Counts
 
 _ANY = None
 _LONGEST_EDGE, _MOST_PIXELS = 3840, 3840 * 2160
+_SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
 _TOKENS = {"low": 272, "medium": 1056, "high": 4160}
 """Of an image of 1024x1024, by OpenAI's guide to image generation; others in proportion to their pixels."""
 
@@ -126,7 +127,7 @@ def _check_size(size: Any) -> None:
     """Refuses what is neither `auto` nor a width and a height that gpt-image-2 can draw."""
     if size is None or size == "auto" or isinstance(size, Column):
         return
-    found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", str(size))
+    found = _SIZE.fullmatch(str(size))
     width, height = map(int, found.groups()) if found else (0, 0)
     is_drawn = width and not width % 16 and not height % 16 and max(width, height) <= 3 * min(width, height)
     if not is_drawn or max(width, height) > _LONGEST_EDGE or width * height > _MOST_PIXELS:
@@ -169,7 +170,9 @@ def _answer_tokens(model: object, n: int | None, size: Any, quality: Any) -> flo
     """Tokens of the images of one answer; 0 where the model is not billed by them. What is `auto` counts as medium."""
     if family_of(model) not in (GPT_IMAGE, GPT_IMAGE_2):
         return 0.0
-    width, _, height = size.partition("x") if isinstance(size, str) and "x" in size else ("1024", "", "1024")
+    # Of a size that is none, the server will say so.
+    found = _SIZE.fullmatch(str(size))
+    width, height = map(int, found.groups()) if found else (1024, 1024)
     medium = _TOKENS["medium"]
     tokens = _TOKENS.get(quality, medium) if isinstance(quality, str) else medium
-    return float((n or 1) * tokens * int(width) * int(height) / 1024**2)
+    return float((n or 1) * tokens * width * height / 1024**2)
