@@ -20,12 +20,13 @@ requests sent at t0 and t that were told x0 and x were left:
         r = 0.8 h, or the room above h and a request, if that is less
 
 D * (1 + b) is kept between R / 10 and 1.25 R, or more by how its 1 + b is more than that of who is alone; the pace is
-smoothed over a second. A bucket that is full tells only that less than
-R is used. Before it was first seen to go down, the pace begins at R / 500, or at a request a second if that is more, and
-R / 2 at most, and doubles in half the latency, in a second at least. Later it does so only for who has an answer in more
-than 4 s, in twice the latency, in 8 s at least. It never more than doubles from one answer to the next, nor goes beyond 8
-times what is sent, where there is no more to send. Between requests the pace is kept evenly, and nothing is sent that what
-is left could not hold; but five minutes after the last one a request goes out, whatever was said.
+smoothed over a second. A bucket that is full tells only that less than R is used. Before it was first seen to go down, the
+pace begins at R / 500, or at a request a second if that is more, and R / 2 at most, and doubles in half the latency, in a
+second at least. Where that first request found the bucket empty, many have come at once: the pace begins at a twentieth of
+that, or at a request in 20 s if that is more, at any time within two of such gaps. Later it doubles only for who has an
+answer in more than 4 s, in twice the latency, in 8 s at least. It never more than doubles from one answer to the next, nor
+goes beyond 8 times what is sent, where there is no more to send. Between requests the pace is kept evenly, and nothing is
+sent that what is left could not hold; but five minutes after the last one a request goes out, whatever was said.
 
 Measured by benchmarks/quota: what of the quota is used, how often it is hit, how equal the shares become.
 """
@@ -41,6 +42,7 @@ from beam_openai.durations import parse_duration
 _WINDOW = 60.0
 _FIRST, _FIRST_GAP = 1 / 500, 1.0
 _LONGEST_GAP = 300.0
+_CROWDED, _CROWDED_GAP = 1 / 20, 20.0
 _SMOOTHED = 1.0  # seconds
 _MOST = 1.25
 _FULL = 0.9
@@ -150,6 +152,10 @@ class Bucket:
         self._left, self._at = min(self.limit, left + self._net_rate * (now - sent.at) - since), now
         if self.pace is None:
             self.pace = self._first_pace(sent.cost)
+            if refused and left < sent.cost:
+                # Many have come at once: were all to try again soon, all but a few would be refused again.
+                self.pace = min(self.pace, max(_CROWDED * self.pace, sent.cost / _CROWDED_GAP))
+                self._next = now + 2 * self._uniform() * sent.cost / self.pace
             sent = dataclasses.replace(sent, pace=self.pace)
         if self._before is None:
             self._before = sent, left

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -32,8 +35,6 @@ def figures(plan: Plan) -> Iterator[Figure]:
 
 def megabytes(base_url: str, folder: str, rows: int, dimensions: int) -> float:
     """As a user runs it: the command line, which also tells the allocators to give back what they do not need."""
-    from beam_openai import cli
-
     target = f"{folder}/out-memory"
     options = {
         "input": f"{corpus(Path(folder), rows)}/*.parquet",
@@ -42,12 +43,11 @@ def megabytes(base_url: str, folder: str, rows: int, dimensions: int) -> float:
         "dimensions": dimensions,
         "base-url": base_url,
     }
-    status = cli.main(["embeddings", *(f"--{name}={value}" for name, value in options.items())])
-    if status:
-        raise RuntimeError(f"the command ended with status {status}")
+    command = [sys.executable, "-m", "beam_openai.cli", "embeddings"]
+    subprocess.run([*command, *(f"--{name}={value}" for name, value in options.items())], check=True, stdout=sys.stderr)
     shutil.rmtree(target)
     shutil.rmtree(f"{target}.failed", ignore_errors=True)
-    return peak_megabytes()
+    return peak_megabytes(resource.RUSAGE_CHILDREN)
 
 
 def _that_fit(folder: Path, rows: int) -> int:

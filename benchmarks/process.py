@@ -77,10 +77,10 @@ def cost_of_each(run: Callable[[int], Any], few: int, many: int, times: int = 1)
     return cpu, seconds
 
 
-def peak_megabytes() -> float:
-    """The most memory that this process has had resident, in MB of 10^6 bytes."""
+def peak_megabytes(whose: int = resource.RUSAGE_SELF) -> float:
+    """The most memory that this process, or one of its children, has had resident, in MB of 10^6 bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    return resource.getrusage(whose).ru_maxrss * unit / 1e6
 
 
 def in_turns(
