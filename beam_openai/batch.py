@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from beam_openai import errors, recovery, sources, stored, structs
 from beam_openai.answers import Answer, Bad
-from beam_openai.bundle import Bundle
+from beam_openai.bundle import Bundle, too_much_audio
 from beam_openai.client import Body, Form, Request, Response
 from beam_openai.quota import Cost, Grant
 from beam_openai.sources import ANSWER_TOKENS, AUDIO_BYTES, MEGABYTE, TOKENS, Segment
@@ -97,8 +97,8 @@ class Batch:
             self.limiter.cancel(grant)
             self._outcome = error
             return
-        if math.isnan(self._audio_bytes):
-            self._learn_audio(grant)
+        if math.isnan(self._audio_bytes) and not self._is_as_long_as_reserved(grant):
+            return
         self._attempts += 1
         try:
             self._outcome = response = self._service.client.send(self._request, self._reserve)
@@ -108,12 +108,21 @@ class Batch:
             self._outcome = error
         self._observe(grant, time.monotonic() - now)
 
-    def _learn_audio(self, grant: Grant) -> None:
-        """Now that its recordings were found, it is known how long they are."""
+    def _is_as_long_as_reserved(self, grant: Grant) -> bool:
+        """Now that its recordings were found, it is known how long they are; if longer than was reserved, it asks again."""
         assert isinstance(self._request.body, Form)
         self._audio_bytes = float(sum(file.size for file in self._request.body.files))
         self._bundle.learned.learn_audio(self._audio_bytes / self._rows)
-        self.limiter.settle(grant, audio=self._audio_bytes / MEGABYTE)
+        megabytes, most = self._audio_bytes / MEGABYTE, self._endpoint.quota.audio_megabytes_per_minute
+        if most is None or megabytes <= grant.cost.audio:
+            self.limiter.settle(grant, audio=megabytes)
+            return True
+        self.limiter.cancel(grant)
+        if megabytes > most:
+            self._outcome = errors.InvalidInputError(too_much_audio(self._audio_bytes, most))
+        else:
+            self._service.pool.submit(self, wait=0.0)
+        return False
 
     def _named(self, request: Request) -> Request:
         """The request with the names that this server turned out to know."""
@@ -183,6 +192,7 @@ class Batch:
         try:
             answer = self._endpoint.columns(response, self._inputs)
         except errors.BadAnswerError as error:
+            self._service.unusable()
             error.raw = self._raw(response.body)
             error.status, error.request_id = response.status, response.headers.get("x-request-id")
             return self._service.client.scrubbed(error)
@@ -194,9 +204,11 @@ class Batch:
             return errors.ConfigurationError(self._message(bad[0]))
         self._bundle.learned.answered |= len(bad) < self._rows
         if not hopeless:
-            self._service.succeeded()
-        elif down := self._service.exhausted(errors.BadAnswerError(self._message(bad[0]))):
-            return down
+            self._service.succeeded(self)
+        else:
+            self._service.unusable()
+            if down := self._service.exhausted(self, errors.BadAnswerError(self._message(bad[0]))):
+                return down
         failures = {row: self._failure(why, response) for row, why in bad.items()}
         size = sum(len(response.body) if isinstance(column, list) else column.nbytes for column in columns)
         self._memory -= size
@@ -287,7 +299,7 @@ class Batch:
             self._try_again(error)
         elif error.action == "split" and self._rows > 1:
             self._split(error)
-        elif type(error).action == "wait" and (down := self._service.exhausted(error)) is not None:
+        elif type(error).action == "wait" and (down := self._service.exhausted(self, error)) is not None:
             self._service.stop(down)
         else:
             self._fail("invalid_input" if isinstance(error, errors.InvalidInputError) else "rejected", error)
@@ -295,8 +307,9 @@ class Batch:
     def _try_again(self, error: errors.APIError) -> None:
         """Queues the batch again, to go after the wait and before what was never sent; or gives up."""
         retry = self._endpoint.retry
-        self._service.outage.unanswered(self, error)
-        if isinstance(error, errors.BadAnswerError) and self._attempts > 1 and self._can_divide():
+        self._service.outage.unanswered(self, error, time.monotonic())
+        can_divide = self._rows > 1 and self._bundle.learned.answered
+        if isinstance(error, errors.BadAnswerError) and self._attempts > 1 and can_divide:
             # Such an answer is billed each time, and it may be for one row that it is what it is.
             self._divide(attempts=1)
             return
@@ -307,27 +320,31 @@ class Batch:
             self.limiter.pause(wait, time.monotonic())
         elif wait is not None:
             self._service.pool.submit(self, wait)
-        elif (down := self._service.exhausted(error)) is not None:
+        elif (down := self._service.exhausted(self, error)) is not None:
             self._service.stop(down)
-        elif self._service.awaits(error):
-            self._begin_anew()
-        elif isinstance(error, errors.InternalServerError) and self._can_divide():
+        elif self._service.awaits(self, error):
+            self._begin_anew(random.uniform(0.2, 1.0) * _OUTAGE_PAUSE)
+        elif self._is_for_others_to_tell(error):
+            self._begin_anew(None)
+        elif isinstance(error, errors.InternalServerError) and can_divide:
             # Others are answered, so it may be one row that the server cannot stand. Errors like this are not billed.
             self._divide(attempts=max(0, retry.attempts - 2))
         else:
             self._fail("bad_answer" if isinstance(error, errors.BadAnswerError) else "exhausted", error)
 
-    def _begin_anew(self) -> None:
-        """After a pause with all its attempts before it: nobody is answered, so it is not this request that is at fault."""
+    def _is_for_others_to_tell(self, error: errors.APIError) -> bool:
+        """Whether nothing was answered so far, so that only the next requests will show whose fault it is."""
+        is_told = self._bundle.learned.answered or self._earlier_attempts or not self._bundle.has_others
+        return isinstance(error, errors.InternalServerError) and self._rows > 1 and not is_told
+
+    def _begin_anew(self, wait: float | None) -> None:
+        """With all its attempts before it, for it may not be at fault: after so many seconds, or behind what is new."""
         self._earlier_attempts, self._attempts, self._began = self._all_attempts, 0, 0.0
-        self._service.pool.submit(self, random.uniform(0.2, 1.0) * _OUTAGE_PAUSE)
+        self._service.pool.submit(self, wait)
 
     @property
     def _all_attempts(self) -> int:
         return self._earlier_attempts + self._attempts
-
-    def _can_divide(self) -> bool:
-        return self._rows > 1 and self._bundle.learned.answered
 
     def _more_patience(self) -> float:
         """Seconds, beside what the server asks for, that a row waits which was refused again: while a pace is still to be
@@ -344,6 +361,7 @@ class Batch:
 
     def _divide(self, attempts: int = 0) -> None:
         """Others in place of this batch, so many of their attempts counted as made."""
+        self._service.outage.ended(self)
         if self._bundle.is_stopped:
             return
         pieces = list(self._bundle.packing.divided(self._segments))
@@ -352,6 +370,7 @@ class Batch:
             self._service.pool.submit(Batch(self._bundle, segments, attempts), wait=0.0)
 
     def _fail(self, kind: str, error: errors.APIError) -> None:
+        self._service.outage.ended(self)
         raw = error.raw.decode("utf-8", "replace") if error.raw is not None else None
         self._bundle.failed(
             self._segments,

@@ -23,10 +23,12 @@ D * (1 + b) is kept between R / 10 and 1.25 R, or more by how its 1 + b is more 
 smoothed over a second. A bucket that is full tells only that less than R is used. Before it was first seen to go down, the
 pace begins at R / 500, or at a request a second if that is more, and R / 2 at most, and doubles in half the latency, in a
 second at least. Where that first request found the bucket empty, many have come at once: the pace begins at a twentieth of
-that, or at a request in 20 s if that is more, at any time within two of such gaps. Later it doubles only for who has an
-answer in more than 4 s, in twice the latency, in 8 s at least. It never more than doubles from one answer to the next, nor
-goes beyond 8 times what is sent, where there is no more to send. Between requests the pace is kept evenly, and nothing is
-sent that what is left could not hold; but five minutes after the last one a request goes out, whatever was said.
+that, or at a request in 20 s if that is more, at any time within two of such gaps. Where one of the first requests costs 8
+times as much as the very first (for how long answers are was not known then), the pace begins anew by its cost. Later it
+doubles only for who has an answer in more than 4 s, in twice the latency, in 8 s at least. It never more than doubles from
+one answer to the next, nor goes beyond 8 times what is sent, where there is no more to send. Between requests the pace is
+kept evenly, and nothing is sent that what is left could not hold; but five minutes after the last one a request goes out,
+whatever was said.
 
 Measured by benchmarks/quota: what of the quota is used, how often it is hit, how equal the shares become.
 """
@@ -43,6 +45,7 @@ _WINDOW = 60.0
 _FIRST, _FIRST_GAP = 1 / 500, 1.0
 _LONGEST_GAP = 300.0
 _CROWDED, _CROWDED_GAP = 1 / 20, 20.0
+_FEW, _MUCH = 8, 8
 _SMOOTHED = 1.0  # seconds
 _MOST = 1.25
 _FULL = 0.9
@@ -88,6 +91,9 @@ class Bucket:
         self._answers = self._refusals = 0
         self._promptness = 1.0
         self._is_new = True
+        # The first cost, and how many answers told of the bucket.
+        self._first_cost = math.inf
+        self._told = 0
 
     @property
     def rate(self) -> float:
@@ -115,6 +121,10 @@ class Bucket:
         self._total += cost
         self._taken_at = now
         if self.pace is not None:
+            if self._told < _FEW and cost > _MUCH * self._first_cost:
+                # How long answers are was not known at first.
+                self._first_cost = cost
+                self.pace = max(self.pace, self._first_pace(cost))
             gap = cost / self.pace
             self._promptness += 0.1 * ((now - self._next <= 0.5 * gap) - self._promptness)
             # A late wake-up is made up for, but never with a burst that the bucket could feel.
@@ -141,6 +151,7 @@ class Bucket:
             self._refusals += refused and self._is_low(sent.cost)
             return
         self._answers += 1
+        self._told += 1
         self._refusals += refused
         # An answer that overtook a later one's tells of the past.
         if self.limit is None or sent.at < self._newest:
@@ -151,16 +162,19 @@ class Bucket:
         since = self._total - sent.total
         self._left, self._at = min(self.limit, left + self._net_rate * (now - sent.at) - since), now
         if self.pace is None:
-            self.pace = self._first_pace(sent.cost)
+            self.pace, self._first_cost = self._first_pace(sent.cost), sent.cost
             if refused and left < sent.cost:
                 # Many have come at once: were all to try again soon, all but a few would be refused again.
                 self.pace = min(self.pace, max(_CROWDED * self.pace, sent.cost / _CROWDED_GAP))
-                self._next = now + 2 * self._uniform() * sent.cost / self.pace
+                self._next, self._first_cost = now + 2 * self._uniform() * sent.cost / self.pace, math.inf
             sent = dataclasses.replace(sent, pace=self.pace)
         if self._before is None:
             self._before = sent, left
         elif sent.at - self._before[0].at >= (0.5 if self._is_new else 1.0):
+            pace = self.pace
             self._adapt(sent, left, self.limit)
+            # What is waited for at the old pace is waited for at the new one.
+            self._next = min(self._next, now + (self._next - now) * pace / self.pace)
             self._before = dataclasses.replace(sent, pace=self.pace), left
             self._answers = self._refusals = 0
 

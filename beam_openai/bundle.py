@@ -195,10 +195,7 @@ class Bundle:
                 )
         if loudest is not None:
             for row in np.flatnonzero(costs[:, AUDIO_BYTES] > loudest * MEGABYTE):
-                reasons[int(row)] = (
-                    f"{costs[row, AUDIO_BYTES]:.0f} bytes of audio, more than the {loudest:g} megabytes a minute that the "
-                    "quota allows: cut it, or raise the quota"
-                )
+                reasons[int(row)] = too_much_audio(costs[row, AUDIO_BYTES], loudest)
         return reasons
 
     # Away: what becomes of batches.
@@ -289,6 +286,11 @@ class Bundle:
     @property
     def is_stopped(self) -> bool:
         return self._error is not None
+
+    @property
+    def has_others(self) -> bool:
+        """Whether another batch than one is under way."""
+        return self._batches > 1
 
     def sleep(self, seconds: float) -> None:
         """So long, or until it is stopped."""
@@ -396,3 +398,9 @@ class Tally:
         self.numbers: Counter[str] = Counter()
         self.latencies: list[int] = []
         self.throttled = 0.0
+
+
+def too_much_audio(size: float, most: float) -> str:
+    """Why a recording of so many bytes is not sent, where a minute's quota are so many megabytes."""
+    allowed = f"the {most:g} megabytes a minute that the quota allows"
+    return f"{size:.0f} bytes of audio, more than {allowed}: cut it, or raise the quota"

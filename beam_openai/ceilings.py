@@ -49,6 +49,8 @@ class Ceiling:
         """Corrects what was taken by what was used."""
         if entry[0] == _FORGOTTEN:
             return
+        # However much it was: a minute without another is what makes up for it.
+        used = min(used, max(entry[1], self._limit))
         correction = used - entry[1]
         entry[1] = used
         self._sum += correction

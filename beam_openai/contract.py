@@ -69,6 +69,9 @@ class Contract:
     def __post_init__(self) -> None:
         if not (isinstance(self.model, Column) or (isinstance(self.model, str) and self.model.strip())):
             raise ValueError(f"model must be a model's name, not {self.model!r}")
+        for field in dataclasses.fields(self):
+            if isinstance(getattr(self, field.name), Column) and "Column" not in str(field.type):
+                raise ValueError(f"{field.name} must be the same in all rows: it cannot be a column")
         check("concurrency", self.concurrency, 1, float("inf"), whole=True)
         if self.journal is not None:
             raise ValueError("journal is not supported by this version")

@@ -9,6 +9,8 @@ import pyarrow as pa
 
 from beam_openai import errors, structs, tokens
 
+_FAR_OFF = 10
+
 
 class Learned:
     """What answers taught about a server.
@@ -34,6 +36,7 @@ class Learned:
         self.names: dict[str, str] = {}
         self.answer_tokens = 0.0
         self.audio_bytes = 0.0
+        self._answers, self._recordings = _Lately(), _Lately()
         self.answered = False
         self.refused = False
         self._lock = threading.Lock()
@@ -53,11 +56,13 @@ class Learned:
 
     def learn_answers(self, tokens: float) -> None:
         """So many tokens a row had an answer."""
-        self.answer_tokens = _lately(self.answer_tokens, tokens)
+        self._answers.add(tokens)
+        self.answer_tokens = self._answers.mean
 
     def learn_audio(self, size: float) -> None:
         """So many bytes had a recording."""
-        self.audio_bytes = _lately(self.audio_bytes, size)
+        self._recordings.add(size)
+        self.audio_bytes = self._recordings.mean
 
     def rename(self, name: str, other: str) -> bool:
         """From now on `other` is sent for `name`; False if it was tried before, the other way round."""
@@ -81,6 +86,18 @@ class Learned:
             self.most_tokens = min(self.most_tokens, max(1.0, error.most or tokens / 2))
 
 
-def _lately(mean: float, value: float) -> float:
-    # Two threads at once may lose one of many: no harm is done.
-    return mean + (value - mean) * (0.05 if mean else 1.0)
+class _Lately:
+    """The mean of the first values, and of later ones lately. Of what is far off, only a part counts.
+
+    Two threads at once may lose one of many: no harm is done.
+    """
+
+    def __init__(self) -> None:
+        self.mean = 0.0
+        self._values = 0
+
+    def add(self, value: float) -> None:
+        self._values += 1
+        if self._values > 1:
+            value = min(value, _FAR_OFF * self.mean + 1000)
+        self.mean += (value - self.mean) / min(self._values, 20)

@@ -1,8 +1,9 @@
 """Whether it is a server that answers nobody, or a request that it cannot answer.
 
-Several requests without an answer, and none answered since the first of them, are an outage. For a minute from the last
-answer it is waited for: nobody's rows fail for it, and no request is divided. After that minute, where ten requests in a
-row have spent their attempts, the job stops.
+Several requests that first came to nothing after the last answer are an outage. For a minute from that answer it is waited
+for: nobody's rows fail for it, and no request is divided. Requests that had come to nothing while others were answered tell
+of no outage: they may be what the server cannot answer. After that minute, where ten requests in a row have spent their
+attempts, the job stops.
 
 Time is a parameter: nothing here sleeps or reads a clock.
 """
@@ -26,34 +27,57 @@ class Outage:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._answered_at = float("-inf")
-        self._unanswered: set[object] = set()
-        self._exhausted = 0
+        # By the request: when it first came to nothing, with these attempts.
+        self._unanswered: dict[object, float] = {}
+        self._exhausted: set[object] = set()
+        self._unusable = 0
+        self._last = float("inf"), float("-inf")
 
-    def answered(self, now: float) -> None:
+    def answered(self, request: object, now: float) -> None:
         """A request was."""
-        self._answered_at = now
+        self._answered_at, self._unusable = now, 0
         if self._unanswered or self._exhausted:
             with self._lock:
-                self._unanswered.clear()
-                self._exhausted = 0
+                self._unanswered.pop(request, None)
+                self._exhausted.clear()
 
-    def unanswered(self, request: object, error: errors.APIError) -> None:
+    def ended(self, request: object) -> None:
+        """Nothing more will become of it: it failed, or others are in its place."""
+        with self._lock:
+            self._unanswered.pop(request, None)
+
+    def unanswered(self, request: object, error: errors.APIError, now: float) -> None:
         """An attempt of this request came to nothing."""
         if _is_of_the_server(error):
             with self._lock:
-                self._unanswered.add(request)
+                self._unanswered.setdefault(request, now)
 
-    def is_on(self, error: errors.APIError, now: float) -> bool:
-        """Whether this error is to be waited for, however often it comes."""
+    def unusable(self) -> bool:
+        """An answer was paid for and cannot be used; whether that is so of several in a row."""
+        self._unusable += 1
+        return self._unusable >= _SEVERAL
+
+    def explains(self, request: object, error: errors.APIError, now: float) -> bool:
+        """Whether this request, which has spent its attempts, is to have them all again: nobody was answered meanwhile."""
+        if not _is_of_the_server(error) or now - self._answered_at >= SECONDS:
+            return False
         # A 500 may be for what was asked, and so may be a few of them.
         enough = IN_A_ROW if error.status == 500 else _SEVERAL
-        return _is_of_the_server(error) and len(self._unanswered) >= enough and now - self._answered_at < SECONDS
+        with self._lock:
+            is_on = sum(first > self._answered_at for first in self._unanswered.values()) >= enough
+            if is_on:
+                self._last = self._answered_at, now
+            # It may be over since this request's last attempt.
+            is_explained = is_on or self._last[0] < self._unanswered.get(request, float("-inf")) <= self._last[1]
+            if is_explained:
+                self._unanswered[request] = now
+            return is_explained
 
-    def exhausted(self, error: errors.APIError, now: float) -> bool:
+    def exhausted(self, request: object, error: errors.APIError, now: float) -> bool:
         """Counts a request that spent its attempts; whether there is no point in going on."""
         with self._lock:
-            self._exhausted += 1
-            if self._exhausted < IN_A_ROW:
+            self._exhausted.add(request)
+            if len(self._exhausted) < IN_A_ROW:
                 return False
         # What is no answer, but was paid for, tells of no outage.
         return isinstance(error, errors.BadAnswerError) or now - self._answered_at >= SECONDS

@@ -58,8 +58,9 @@ class Quota:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name.endswith("_per_minute") and value is not None and not value > 0:
-                raise ValueError(f"Quota.{field.name} must be more than 0, not {value!r}")
+            is_limit = field.name.endswith("_per_minute") and value is not None
+            if is_limit and not (isinstance(value, (int, float)) and value > 0):
+                raise ValueError(f"Quota.{field.name} must be a number of more than 0, not {value!r}")
         if self.shared is not None:
             check_url(self.shared)
             limits = [limit for limit in self.limits.values() if limit]

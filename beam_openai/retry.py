@@ -28,11 +28,12 @@ class Retry:
     max_elapsed: float = 600.0
 
     def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise ValueError(f"Retry.attempts must be at least 1, not {self.attempts!r}")
+        if not (isinstance(self.attempts, int) and self.attempts >= 1):
+            raise ValueError(f"Retry.attempts must be at least 1, and a whole number, not {self.attempts!r}")
         for name in ("max_wait", "max_elapsed"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"Retry.{name} must be at least 0, not {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if not (isinstance(value, (int, float)) and value >= 0):
+                raise ValueError(f"Retry.{name} must be at least 0, and a number, not {value!r}")
 
     def wait(
         self,

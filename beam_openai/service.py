@@ -121,26 +121,29 @@ class Service:
         with self._lock:
             self._bundles.discard(bundle)
 
-    def succeeded(self) -> None:
+    def succeeded(self, request: object) -> None:
         self.reached = True
-        self.outage.answered(time.monotonic())
+        self.outage.answered(request, time.monotonic())
         self.pool.prove()
 
-    def exhausted(self, error: errors.APIError) -> errors.APIError | None:
+    def unusable(self) -> None:
+        """An answer was paid for and cannot be used. After several in a row one request at a time goes on."""
+        if self.outage.unusable():
+            self.pool.unprove()
+
+    def exhausted(self, request: object, error: errors.APIError) -> errors.APIError | None:
         """Counts a request that spent its attempts; the error that stops the job, if it should."""
         if isinstance(error, errors.APIConnectionError) and not (error.reached or self.reached):
             return errors.ServerDownError(f"{error}. Check base_url, and that the server runs")
-        if isinstance(error, errors.RateLimitError):
-            return None
-        if self.outage.exhausted(error, time.monotonic()):
+        if self.outage.exhausted(request, error, time.monotonic()):
             return errors.ServerDownError(
                 f"{IN_A_ROW} requests in a row spent their attempts and none succeeded between them; the last: {error}"
             )
         return None
 
-    def awaits(self, error: errors.APIError) -> bool:
+    def awaits(self, request: object, error: errors.APIError) -> bool:
         """Whether an outage is waited for. One request at a time finds out when it is over."""
-        if not self.outage.is_on(error, time.monotonic()):
+        if not self.outage.explains(request, error, time.monotonic()):
             return False
         self.pool.unprove()
         return True

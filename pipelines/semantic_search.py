@@ -23,14 +23,14 @@ import pyarrow.parquet as pq
 from beam_openai import Embeddings, ReadTables, WriteTables
 from pipelines import starting
 
+# The row as a whole: what its columns are called is the corpus' own affair.
 _NEAREST = """
-SELECT question, score, corpus.* EXCLUDE (embedding)
-FROM (
-    SELECT questions.{column} AS question, corpus, list_cosine_similarity(questions.embedding, corpus.embedding) AS score
-    FROM read_parquet('{questions}/*.parquet') AS questions, read_parquet('{corpus}/*.parquet') AS corpus
-    QUALIFY row_number() OVER (PARTITION BY question ORDER BY score DESC) <= {most}
-)
-ORDER BY question, score DESC
+WITH asked AS (SELECT number, question, embedding AS wanted FROM read_parquet($questions)),
+     held AS (SELECT row_of_the_corpus AS found FROM read_parquet($corpus) AS row_of_the_corpus)
+SELECT question, list_cosine_similarity(wanted, found.embedding) AS score, found
+FROM asked, held
+QUALIFY row_number() OVER (PARTITION BY number ORDER BY score DESC) <= $most
+ORDER BY number, score DESC
 """
 
 
@@ -40,31 +40,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--question", action="append", required=True, help="may be given several times")
     parser.add_argument("--most", type=int, default=3, help="texts for each question (default: %(default)s)")
     chosen, beams = starting.parse(parser, arguments)
+    if not all(question.strip() for question in chosen.question):
+        parser.error("--question is empty")
     corpus = f"{chosen.output}/corpus"
     if chosen.overwrite or not glob.glob(f"{glob.escape(corpus)}/part-*.parquet"):
-        embed(ReadTables(chosen.input), corpus, chosen, beams)
+        embed(ReadTables(chosen.input), chosen.column, corpus, chosen, beams)
     with tempfile.TemporaryDirectory() as questions:
-        asked = pa.table({chosen.column: chosen.question})
-        embed(beam.Create([asked], reshuffle=False), questions, chosen, [])
-        nearest = search(questions, corpus, chosen)
+        asked = pa.table({"number": [*range(len(chosen.question))], "question": chosen.question})
+        embed(beam.Create([asked], reshuffle=False), "question", questions, chosen, [])
+        nearest = search(questions, corpus, chosen.most)
+    pq.write_table(nearest, f"{chosen.output}/nearest.parquet")
     show(nearest, chosen.column)
     return 0
 
 
-def embed(rows: beam.PTransform, folder: str, chosen: argparse.Namespace, beams: Sequence[str]) -> None:
+def embed(rows: beam.PTransform, column: str, folder: str, chosen: argparse.Namespace, beams: Sequence[str]) -> None:
     """Rows with their vectors, to a folder."""
     with starting.pipeline(beams) as p:
-        embedded = p | rows | Embeddings(model=chosen.model, api=starting.api(chosen), input=chosen.column)
+        embedded = p | rows | Embeddings(model=chosen.model, api=starting.api(chosen), input=column)
         embedded.answered | "WriteAnswered" >> WriteTables(folder, overwrite=chosen.overwrite)
         embedded.failed | "WriteFailed" >> WriteTables(f"{folder}.failed", overwrite=chosen.overwrite)
 
 
-def search(questions: str, corpus: str, chosen: argparse.Namespace) -> pa.Table:
-    """The rows that are nearest to each question, with their scores."""
-    query = _NEAREST.format(questions=questions, corpus=corpus, column=chosen.column, most=chosen.most)
-    nearest = pa.table(duckdb.query(query).to_arrow_table())
-    pq.write_table(nearest, f"{chosen.output}/nearest.parquet")
+def search(questions: str, corpus: str, most: int) -> pa.Table:
+    """The rows that are nearest to each question, with their scores: `question`, `score`, and the corpus' own columns.
+
+    Those of its own that have one of these names are `corpus_question` and `corpus_score`.
+    """
+    folders = {"questions": f"{questions}/*.parquet", "corpus": f"{glob.escape(corpus)}/*.parquet"}
+    nearest = pa.table(duckdb.sql(_NEAREST, params={**folders, "most": most}).to_arrow_table())
+    found, nearest = nearest["found"].combine_chunks(), nearest.drop_columns(["found"])
+    for field in found.type:
+        if field.name != "embedding":
+            nearest = nearest.append_column(own(field.name), found.field(field.name))
     return nearest
+
+
+def own(name: str) -> str:
+    """What a column of the corpus is called beside the questions and the scores."""
+    return f"corpus_{name}" if name in ("question", "score") else name
 
 
 def show(nearest: pa.Table, column: str) -> None:
@@ -73,7 +87,7 @@ def show(nearest: pa.Table, column: str) -> None:
         if row["question"] != asked:
             asked = row["question"]
             print(f"{asked}")
-        print(f"  {row['score']:.2f}  {textwrap.shorten(str(row[column]), 100, placeholder=' ...')}")
+        print(f"  {row['score']:.2f}  {textwrap.shorten(str(row[own(column)]), 100, placeholder=' ...')}")
 
 
 if __name__ == "__main__":

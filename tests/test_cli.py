@@ -432,7 +432,7 @@ def test_an_error_is_one_line_in_words(error, line):
 FLAGS = {
     **{
         name: f"--{name.replace('_', '-')}"
-        for name in ("attempts", "base_url", "key", "logprobs", "model", "n", "prompt")
+        for name in ("attempts", "base_url", "key", "logprobs", "max_wait", "model", "n", "prompt")
     },
     **{name: f"--{name.replace('_', '-')}" for name in ("max_batch_size", "overwrite", "top_logprobs")},
     "output": "--output-column",
@@ -447,6 +447,7 @@ FLAGS = {
         ("top_logprobs needs logprobs=True", "--top-logprobs needs --logprobs"),
         ("API(key=...) says where", "--key says where"),
         ("Retry.attempts must be 1", "--attempts must be 1"),
+        ("longer than Retry(max_wait=2.5).", "longer than --max-wait 2.5."),
         ("404. Check `model` and `base_url`", "404. Check --model and --base-url"),
         ("pass overwrite=True (--overwrite) to replace", "pass --overwrite to replace"),
         ("asked with max_batch_size=1)", "asked with --max-batch-size 1)"),
@@ -482,6 +483,7 @@ def test_a_column_that_is_there_already_is_an_error_that_names_the_flag(server, 
         ("chat", ["--column", "a{b"], "--column '{a{b}': '{' at 0 is no column in braces"),
         ("chat", ["--prompt", "a {b"], "--prompt 'a {b': '{' at 2 is no column in braces"),
         ("chat", ["--top-logprobs", "2"], "--top-logprobs needs --logprobs"),
+        ("chat", ["--column", "text", "--prompt", "Say {text}"], "--column and --prompt"),
     ],
 )
 def test_what_can_never_work_is_2_in_one_line_of_flags(server, corpus, tmp_path, command, options, says):

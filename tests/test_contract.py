@@ -14,7 +14,7 @@ import pytest
 from cases import CASES
 from conftest import run
 
-from beam_openai import Quota, Retry, endpoints, tables
+from beam_openai import ChatCompletions, Completions, Embeddings, Images, Quota, Retry, column, endpoints, tables
 from beam_openai.call import Endpoint
 
 SHARED = {"model", "api", "retry", "quota", "concurrency", "journal", "params"}
@@ -189,3 +189,21 @@ def test_process_and_both_outputs_have_type_hints(case, emulator):
     other = p | "Dicts" >> beam.Create([case.row(0)]) | "Other" >> case.make(emulator)
     assert (typed.answered.element_type, typed.failed.element_type) == (pa.Table, pa.Table)
     assert "Any" in str(other.answered.element_type) and "Any" in str(other.failed.element_type)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Embeddings(model="m", dimensions=column("d")),
+        lambda: ChatCompletions(model="m", n=column("k")),
+        lambda: ChatCompletions(model="m", output=column("k")),
+        lambda: Completions(model="m", n=column("k")),
+        lambda: Images(model="dall-e-2", n=column("k"), quota=Quota(images_per_minute=5)),
+        lambda: Retry(attempts=2.5),
+        lambda: Retry(max_wait="3"),
+        lambda: Quota(images_per_minute="5"),
+    ],
+)
+def test_what_is_of_a_kind_that_cannot_be_is_refused_when_it_is_made(make):
+    with pytest.raises(ValueError, match=r"cannot be a column|a (whole )?number"):
+        make()

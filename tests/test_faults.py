@@ -842,16 +842,6 @@ def test_a_column_of_the_users_own_named_error_is_refused_before_anything_is_sen
     assert emulator.ledger()["requests"] == 0
 
 
-def test_a_server_that_only_ever_says_429_is_not_called_down(emulator):
-    emulator.inject({"status": 429, "body": {"error": {"message": "slow down"}}}, times=1000, path="/embeddings")
-    outcome = run(
-        [texts_table(numbered(12))], embeddings(emulator, max_batch_size=1, retry=Retry(attempts=2, max_wait=0.01))
-    )
-    assert {row["error"]["kind"] for row in outcome.rows("failed")} == {"exhausted"}
-    assert len(outcome.rows("failed")) == 12
-    assert outcome.counter("attempts") == 24
-
-
 def test_rows_in_parts_of_one_come_out_in_few_chunks(emulator):
     outcome = run([texts_table(numbered(300))], embeddings(emulator, max_batch_size=1))
     for out in outcome.answered:

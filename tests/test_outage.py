@@ -30,9 +30,9 @@ def error(kind: type[APIError] = InternalServerError, status: int | None = 503) 
 def gone(requests: int, why: APIError) -> Outage:
     """So many requests without an answer, a second after the last was answered."""
     outage = Outage()
-    outage.answered(START)
+    outage.answered("before", START)
     for number in range(requests):
-        outage.unanswered(number, why)
+        outage.unanswered(number, why, START + 0.5)
     return outage
 
 
@@ -49,50 +49,83 @@ def gone(requests: int, why: APIError) -> Outage:
     ],
 )
 def test_several_requests_without_an_answer_are_an_outage(why, enough):
-    assert not gone(enough - 1, why).is_on(why, START + 1)
-    assert gone(enough, why).is_on(why, START + 1)
+    assert not gone(enough - 1, why).explains(0, why, START + 1)
+    assert gone(enough, why).explains(0, why, START + 1)
 
 
 @pytest.mark.parametrize("kind", [APITimeoutError, BadAnswerError, RateLimitError])
 def test_what_may_have_been_paid_for_or_was_refused_is_none(kind):
-    assert not gone(50, error(kind, None)).is_on(error(kind, None), START + 1)
-    assert not gone(50, error()).is_on(error(kind, None), START + 1)
+    assert not gone(50, error(kind, None)).explains(0, error(kind, None), START + 1)
+    assert not gone(50, error()).explains(0, error(kind, None), START + 1)
 
 
 def test_one_request_that_fails_again_and_again_is_none():
     outage = gone(1, error())
     for _ in range(50):
-        outage.unanswered(0, error())
-    assert not outage.is_on(error(), START + 1)
+        outage.unanswered(0, error(), START + 0.6)
+    assert not outage.explains(0, error(), START + 1)
 
 
-def test_an_answer_ends_it():
+def test_an_answer_ends_it_and_what_fails_further_on_may_be_what_the_server_cannot_answer():
     outage = gone(50, error())
-    outage.answered(START + 2)
-    assert not outage.is_on(error(), START + 3)
+    outage.answered("another", START + 2)
+    for number in range(50):
+        outage.unanswered(number, error(), START + 3)
+    assert not outage.explains(0, error(), START + 3)
+
+
+def test_who_spends_the_attempts_as_it_ends_has_them_again_once():
+    outage = gone(12, error())
+    assert outage.explains(0, error(), START + 1)
+    outage.answered("another", START + 2)
+    assert outage.explains(1, error(), START + 2) and outage.explains(0, error(), START + 2)
+    assert not outage.explains(1, error(), START + 9) and not outage.explains(0, error(), START + 9)
+
+
+def test_requests_that_have_ended_tell_of_nothing():
+    outage = gone(12, error())
+    for number in range(10):
+        outage.ended(number)
+    assert not outage.explains(0, error(), START + 1)
+    outage.unanswered(100, error(), START + 1)
+    assert outage.explains(100, error(), START + 1)
 
 
 def test_it_is_waited_for_for_a_minute_and_never_before_the_first_answer():
     outage = gone(50, error())
-    assert outage.is_on(error(), START + SECONDS - 1) and not outage.is_on(error(), START + SECONDS)
+    assert outage.explains(0, error(), START + SECONDS - 1) and not outage.explains(1, error(), START + SECONDS)
     never = Outage()
     for number in range(50):
-        never.unanswered(number, error())
-    assert not never.is_on(error(), START)
+        never.unanswered(number, error(), START)
+    assert not never.explains(0, error(), START)
 
 
 def test_ten_that_spent_their_attempts_stop_a_job_only_after_that_minute():
     outage = gone(IN_A_ROW, error())
-    assert not any(outage.exhausted(error(), START + 1) for _ in range(2 * IN_A_ROW))
-    assert outage.exhausted(error(), START + SECONDS)
-    outage.answered(START + SECONDS)
+    assert not any(outage.exhausted(number, error(), START + 1) for number in range(2 * IN_A_ROW))
+    assert outage.exhausted(0, error(), START + SECONDS)
+    outage.answered("another", START + SECONDS)
     later = START + 3 * SECONDS
-    assert [outage.exhausted(error(), later) for _ in range(IN_A_ROW)] == [False] * (IN_A_ROW - 1) + [True]
+    ended = [outage.exhausted(number, error(), later) for number in range(IN_A_ROW)]
+    assert ended == [False] * (IN_A_ROW - 1) + [True]
+
+
+def test_one_that_spends_its_attempts_again_and_again_is_one():
+    outage = gone(0, error())
+    assert not any(outage.exhausted(0, error(), START + 3 * SECONDS) for _ in range(100))
 
 
 def test_ten_answers_that_are_paid_for_and_cannot_be_used_stop_it_at_once():
     outage, unusable = gone(0, error()), error(BadAnswerError, None)
-    assert [outage.exhausted(unusable, START + 1) for _ in range(IN_A_ROW)] == [False] * (IN_A_ROW - 1) + [True]
+    ended = [outage.exhausted(number, unusable, START + 1) for number in range(IN_A_ROW)]
+    assert ended == [False] * (IN_A_ROW - 1) + [True]
+
+
+def test_several_answers_in_a_row_that_cannot_be_used_are_told():
+    outage = gone(0, error())
+    assert [outage.unusable() for _ in range(3)] == [False, False, True]
+    outage.answered("another", START)
+    assert not outage.unusable()
 
 
 # What becomes of a job
@@ -118,10 +151,61 @@ def test_no_row_fails_and_no_request_is_divided_for_an_outage(start_emulator, mo
     thread.start()
     outcome = run(
         [texts_table([f"text {n}" for n in range(rows)])],
-        embeddings(server, max_batch_size=of_each, retry=Retry(attempts=2, max_wait=0.05), concurrency=8),
+        embeddings(server, max_batch_size=of_each, retry=Retry(attempts=4, max_wait=0.5), concurrency=8),
     )
     thread.join()
     assert len(outcome.rows()) == rows and not outcome.rows("failed")
     # Each is one request, however often it was sent.
     assert outcome.counter("requests") == rows / of_each
     assert outcome.counter("retries") >= 40
+
+
+def test_rows_that_the_server_never_answers_stop_no_job(emulator):
+    rows = [f"POISON-500 {n}" if n % 10 == 0 else f"text {n}" for n in range(300)]
+    outcome = run(
+        [texts_table(rows)],
+        embeddings(emulator, max_batch_size=1, retry=Retry(attempts=3, max_wait=0.1), concurrency=16),
+    )
+    assert len(outcome.rows()) == 270
+    assert {row["error"]["kind"] for row in outcome.rows("failed")} == {"exhausted"}
+
+
+def test_a_row_of_the_first_request_that_the_server_never_answers_fails_alone(emulator):
+    rows = ["POISON-500", *(f"text {n}" for n in range(127))]
+    endpoint = embeddings(emulator, retry=Retry(attempts=3, max_wait=0.05), max_batch_size=64)
+    outcome = run([texts_table(rows)], endpoint)
+    assert [row["text"] for row in outcome.rows("failed")] == ["POISON-500"] and len(outcome.rows()) == 127
+
+
+def test_a_server_that_begins_to_answer_nonsense_is_paid_for_little_of_it(start_emulator):
+    server = start_emulator(latency=0.02)
+    nonsense = {"status": 200, "body": "<html>", "delay": 0.02}
+    before: list[int] = []
+
+    def interrupt() -> None:
+        while server.ledger()["requests"] < 60:
+            time.sleep(0.01)
+        server.inject(nonsense, times=1_000_000, path="/embeddings")
+        before.append(server.ledger()["requests"])
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(Exception, match="requests in a row spent their attempts"):
+        run(
+            [texts_table([f"text {n}" for n in range(4000)])],
+            embeddings(server, max_batch_size=1, retry=Retry(attempts=3, max_wait=0.05), concurrency=16),
+        )
+    thread.join()
+    # What was in flight, and three attempts of ten requests and more, one at a time: not the thousands that are waiting.
+    assert server.ledger()["requests"] - before[0] <= 120
+
+
+def test_a_server_that_refuses_for_ever_stops_the_job(emulator):
+    refusal = {"status": 429, "body": {"error": {"message": "slow down", "code": "rate_limit_exceeded"}}}
+    emulator.inject(refusal, times=1_000_000, path="/embeddings")
+    with pytest.raises(Exception, match="10 requests in a row spent their attempts"):
+        run(
+            [texts_table([f"text {n}" for n in range(40)])],
+            embeddings(emulator, max_batch_size=1, retry=Retry(attempts=2, max_wait=0.05)),
+        )
+    assert emulator.ledger()["requests"] <= 2 * 10 + 2

@@ -129,7 +129,8 @@ def test_semantic_search(start, emulator, capsys):
     rows = pa.table({"id": [1, 2, 3], "text": ["read a file", "bake a cake", "close a file"]})
     folder = start(semantic_search, rows, "--question", "read files", "--question", "bake", "--most", "2")
     shown = capsys.readouterr().out.splitlines()
-    assert next(line.split("  ")[-1] for line in shown if line.startswith("  ")) == "bake a cake"
+    assert shown[0] == "read files" and shown[1].endswith("read a file")
+    assert shown[3] == "bake" and shown[4].endswith("bake a cake")
     nearest = rows_in(folder / "nearest.parquet")
     assert next(row["id"] for row in nearest if row["question"] == "read files") == 1
     assert len(nearest) == 4 and nearest[0]["score"] >= nearest[1]["score"]
@@ -138,6 +139,24 @@ def test_semantic_search(start, emulator, capsys):
     emulator.clear()
     start(semantic_search, rows, "--question", "close")
     assert emulator.billed(["read a file", "close"]) == [0, 1]
+
+
+def test_semantic_search_in_a_corpus_of_awkward_names(emulator, tmp_path, capsys):
+    rows = pa.table(
+        {"my text": ["bake a cake", "close a file"], "score": [5.0, 7.0], "question": ["a", "b"], "found": [1, 2]}
+    )
+    pq.write_table(rows, tmp_path / "in.parquet")
+    where = ["--input", f"{tmp_path}/in.parquet", "--output", f"{tmp_path}/it's out", "--base-url", emulator.base_url]
+    asked = ["--column", "my text", "--question", "bake", "--question", "bake", "--most", "1"]
+    assert semantic_search.main([*where, *asked]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == "bake" and all(line.endswith("bake a cake") for line in shown[1:]) and len(shown) == 3
+    nearest = rows_in(tmp_path / "it's out" / "nearest.parquet")
+    assert nearest[0]["question"] == "bake" and 0 < nearest[0]["score"] <= 1
+    assert (nearest[0]["corpus_question"], nearest[0]["corpus_score"], nearest[0]["found"]) == ("a", 5.0, 1)
+    with pytest.raises(SystemExit):
+        semantic_search.main([*where, "--question", " "])
+    assert "--question is empty" in capsys.readouterr().err
 
 
 def conversation(n):

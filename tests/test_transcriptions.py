@@ -346,13 +346,29 @@ def test_what_the_server_finds_too_large_is_that_rows_trouble(emulator):
     assert len(outcome.rows()) == 1 and emulator.ledger()["requests"] == 2
 
 
-def test_a_recording_longer_than_the_quota_of_a_minute_is_not_sent(emulator):
+def test_a_recording_longer_than_the_quota_of_a_minute_is_not_sent(emulator, tmp_path):
     quota = Quota(audio_megabytes_per_minute=0.002)
     outcome = run([recordings(WAV, MP3[:2000], name=["a.wav", "b.mp3"])], endpoint(emulator, quota=quota))
     (failed,) = outcome.rows("failed")
     assert failed["error"]["kind"] == "invalid_input"
     assert f"{len(WAV)} bytes of audio, more than the 0.002 megabytes a minute" in failed["error"]["message"]
     assert len(outcome.rows()) == 1 == emulator.ledger()["requests"]
+    (tmp_path / "a.wav").write_bytes(WAV)
+    outcome = run([pa.table({"path": [f"{tmp_path}/a.wav"]})], endpoint(emulator, quota=quota, paths="path"))
+    assert f"{len(WAV)} bytes of audio, more than" in outcome.rows("failed")[0]["error"]["message"]
+    assert emulator.ledger()["requests"] == 1
+
+
+def test_a_recording_that_is_longer_than_those_before_it_waits_for_its_room(emulator, tmp_path):
+    short, long = MP3[:2000], MP3[:2000] * 10
+    paths = [str(tmp_path / f"{n}.mp3") for n in range(6)]
+    for n, path in enumerate(paths):
+        Path(path).write_bytes(long if n == 5 else short)
+    quota = Quota(audio_megabytes_per_minute=60 * 10_000 / 1e6)
+    outcome = run([pa.table({"path": paths})], endpoint(emulator, quota=quota, paths="path"))
+    assert len(outcome.rows()) == 6 == emulator.ledger()["requests"]
+    sends = emulator.decisions()
+    assert [each["audio_bytes"] for each in sends] == [2000] * 5 + [20_000]
 
 
 @pytest.mark.parametrize("at_paths", [False, True])

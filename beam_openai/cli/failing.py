@@ -44,15 +44,16 @@ def one_line(error: BaseException) -> str:
 def in_flags(text: str, flags: Mapping[str, str]) -> str:
     """The same with flags where an option is named as Python has it.
 
-    Named so are `output=` and `output={...}`, `Retry.attempts` and `API(key=...)`, `model` in backticks, what a message
-    begins with, "n must be ...", and, if it is of several words, what it says to check, set, raise or leave. Elsewhere a
-    name may be a word, a column's, or the server's.
+    Named so are `output=` and `output={...}`, `Retry.attempts`, `Retry(attempts=6)` and `API(key=...)`, `model` in
+    backticks, what a message begins with, "n must be ...", and, if it is of several words, what it says to check, set, raise
+    or leave. Elsewhere a name may be a word, a column's, or the server's.
     """
     if not flags:
         return text
     names = "|".join(map(re.escape, flags))
     several_words = "|".join(re.escape(name) for name in flags if "_" in name)
     spelled = (
+        rf"\b(?:API|Quota|Retry)\((?P<set>{names})=(?P<to>[\w.]*\w)\)",
         rf"\b(?:API|Quota|Retry)[.(](?P<policy>{names})\b(?:=\.\.\.\))?",
         rf"`(?P<quoted>{names})`",
         rf"\A(?P<first>{names})(?= must\b| needs\b|: )",
@@ -64,6 +65,6 @@ def in_flags(text: str, flags: Mapping[str, str]) -> str:
 
 def _flag(found: re.Match[str], flags: Mapping[str, str]) -> str:
     kinds = found.groupdict()
-    is_with_value = kinds.pop("value") is not None
+    is_with_value, to = kinds.pop("value") is not None, kinds.pop("to")
     name = next(filter(None, kinds.values()))
-    return flags[name] + (" " if is_with_value else "")
+    return flags[name] + (f" {to}" if to else " " if is_with_value else "")

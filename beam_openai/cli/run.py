@@ -132,6 +132,8 @@ def _named(text: str) -> str:
 def _make(kind: Any, chosen: argparse.Namespace, fields: _Flags) -> Any:
     own = flags.chosen(chosen, fields.endpoint)
     if chosen.column is not None:
+        if kind.main_input in own:
+            raise ValueError(f"--column and --{kind.main_input} say the same: give one of them")
         is_template = kind.main_input == "prompt"
         own[kind.main_input] = f"{{{chosen.column}}}" if is_template else chosen.column
     return kind(

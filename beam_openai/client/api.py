@@ -114,7 +114,8 @@ class API:
             value, place = _file_text(self.key), f"file {self.key}"
         value = (value or "").strip()
         if not value:
-            raise errors.AuthenticationError(f"no API key: the {place} is not set or is empty on this worker")
+            how = "is empty" if place.startswith("file") else "is not set or is empty"
+            raise errors.AuthenticationError(f"no API key: the {place} {how} on this worker")
         if not value.isascii() or not value.isprintable() or " " in value:
             raise errors.AuthenticationError(
                 f"the {place} does not hold an API key: it has spaces or special characters in it"

@@ -45,7 +45,7 @@ class Routes(requests.adapters.HTTPAdapter):
         try:
             pool: Any = self.get_connection_with_tls_context(asked, found["verify"], found["proxies"], found["cert"])
             self.cert_verify(pool, url, found["verify"], found["cert"])  # type: ignore[no-untyped-call]
-        except (urllib3.exceptions.HTTPError, OSError) as error:
+        except (urllib3.exceptions.HTTPError, OSError, TypeError, ValueError) as error:
             host, text = urllib.parse.urlsplit(url).netloc, re.sub(r"\S*@", "***@", str(error))
             raise errors.ConfigurationError(
                 f"{host} cannot be called with the proxy or the certificates that the environment names: {text}"
