@@ -118,10 +118,9 @@ class Batch:
             self.limiter.settle(grant, audio=megabytes)
             return True
         self.limiter.cancel(grant)
-        if megabytes > most:
-            self._outcome = errors.InvalidInputError(too_much_audio(self._audio_bytes, most))
-        else:
-            self._service.pool.submit(self, wait=0.0)
+        self._outcome = outcome = errors.InvalidInputError(too_much_audio(self._audio_bytes, most))
+        if megabytes <= most:
+            outcome.action = "again"
         return False
 
     def _named(self, request: Request) -> Request:

@@ -154,7 +154,7 @@ class SharedQuotaError(APIError):
 
 
 class InvalidInputError(APIError):
-    action = "fail"
+    action: Action = "fail"
 
 
 def from_response(status: int, headers: Mapping[str, str], body: bytes, where: str) -> APIError:
