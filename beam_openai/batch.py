@@ -305,14 +305,11 @@ class Batch:
 
     def _try_again(self, error: errors.APIError) -> None:
         """Queues the batch again, to go after the wait and before what was never sent; or gives up."""
-        retry = self._endpoint.retry
         self._service.outage.unanswered(self, error, time.monotonic())
-        can_divide = self._rows > 1 and self._bundle.learned.answered
-        if isinstance(error, errors.BadAnswerError) and self._attempts > 1 and can_divide:
-            # Such an answer is billed each time, and it may be for one row that it is what it is.
-            self._divide(attempts=1)
-            return
-        wait = retry.wait(self._attempts, time.monotonic() - self._began, recovery.asked(error, time.time()))
+        wait = self._wait(error)
+        # It may be one row that the server cannot stand, or answer: errors are not billed, answers each time.
+        is_bad = isinstance(error, errors.BadAnswerError)
+        may_be_a_row = self._rows > 1 and (is_bad or isinstance(error, errors.InternalServerError))
         if wait is not None and isinstance(error, errors.RateLimitError):
             # In this order it is due when the pause ends, and no later: before what was never sent.
             self._service.pool.submit(self, max(wait, self._more_patience()))
@@ -323,18 +320,26 @@ class Batch:
             self._service.stop(down)
         elif self._service.awaits(self, error):
             self._begin_anew(random.uniform(0.2, 1.0) * _OUTAGE_PAUSE)
-        elif self._is_for_others_to_tell(error):
+        elif may_be_a_row and self._bundle.learned.answered:
+            self._divide(attempts=1 if is_bad else max(0, self._endpoint.retry.attempts - 2))
+        elif may_be_a_row and self._is_for_others_to_tell:
             self._begin_anew(None)
-        elif isinstance(error, errors.InternalServerError) and can_divide:
-            # Others are answered, so it may be one row that the server cannot stand. Errors like this are not billed.
-            self._divide(attempts=max(0, retry.attempts - 2))
         else:
-            self._fail("bad_answer" if isinstance(error, errors.BadAnswerError) else "exhausted", error)
+            self._fail("bad_answer" if is_bad else "exhausted", error)
 
-    def _is_for_others_to_tell(self, error: errors.APIError) -> bool:
-        """Whether nothing was answered so far, so that only the next requests will show whose fault it is."""
-        is_told = self._bundle.learned.answered or self._earlier_attempts or not self._bundle.has_others
-        return isinstance(error, errors.InternalServerError) and self._rows > 1 and not is_told
+    def _wait(self, error: errors.APIError) -> float | None:
+        """Seconds until the next attempt; None if there is none. An answer that is paid for and cannot be used is bought
+        twice and no more, where there is something else to do."""
+        is_bought = isinstance(error, errors.BadAnswerError) and self._rows > 1 and self._attempts > 1
+        if is_bought and (self._bundle.learned.answered or self._is_for_others_to_tell):
+            return None
+        asked = recovery.asked(error, time.time())
+        return self._endpoint.retry.wait(self._attempts, time.monotonic() - self._began, asked)
+
+    @property
+    def _is_for_others_to_tell(self) -> bool:
+        """Whether nothing was answered so far, so that the next requests will show whether this one is at fault."""
+        return not (self._bundle.learned.answered or self._earlier_attempts) and self._bundle.has_others
 
     def _begin_anew(self, wait: float | None) -> None:
         """With all its attempts before it, for it may not be at fault: after so many seconds, or behind what is new."""

@@ -177,6 +177,24 @@ def test_a_row_of_the_first_request_that_the_server_never_answers_fails_alone(em
     assert [row["text"] for row in outcome.rows("failed")] == ["POISON-500"] and len(outcome.rows()) == 127
 
 
+def test_a_row_of_the_first_request_that_no_answer_holds_fails_alone(start_emulator):
+    server = start_emulator()
+    rows = [f"text {n}" for n in range(128)]
+    for _ in range(2):
+        server.inject("missing", path="/embeddings")
+    outcome = run([texts_table(rows)], embeddings(server, retry=Retry(max_wait=0.05), max_batch_size=64))
+    assert len(outcome.rows()) == 128
+    # Twice in vain, then the others, and then again.
+    assert server.ledger()["requests"] == 4
+
+
+def test_a_server_that_never_answers_anything_but_nonsense_is_paid_for_little_of_it(emulator):
+    emulator.inject({"status": 200, "body": "<html>"}, times=1_000_000, path="/embeddings")
+    with pytest.raises(Exception, match="requests in a row spent their attempts"):
+        run([texts_table([f"text {n}" for n in range(4000)])], embeddings(emulator, max_batch_size=10))
+    assert emulator.ledger()["requests"] <= 2 * IN_A_ROW + 2
+
+
 def test_a_server_that_begins_to_answer_nonsense_is_paid_for_little_of_it(start_emulator):
     server = start_emulator(latency=0.02)
     nonsense = {"status": 200, "body": "<html>", "delay": 0.02}
