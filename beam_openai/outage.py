@@ -1,9 +1,9 @@
 """Whether it is a server that answers nobody, or a request that it cannot answer.
 
 Several requests that first came to nothing after the last answer are an outage. For a minute from that answer it is waited
-for: nobody's rows fail for it, and no request is divided. Requests that had come to nothing while others were answered tell
-of no outage: they may be what the server cannot answer. After that minute, where ten requests in a row have spent their
-attempts, the job stops.
+for: who has spent the attempts has them again, and no request is divided. Requests that had come to nothing while others
+were answered tell of no outage: they may be what the server cannot answer. After that minute, where ten requests in a row
+have spent their attempts, the job stops.
 
 Time is a parameter: nothing here sleeps or reads a clock.
 """
@@ -21,14 +21,28 @@ SECONDS = 60.0
 _SEVERAL = 3
 
 
+class _InVain:
+    """When a request's attempts came to nothing: the first, the last and the one before it."""
+
+    def __init__(self, first: float) -> None:
+        self.first = self._last = first
+        self._before = float("-inf")
+
+    def note(self, now: float) -> None:
+        self._before, self._last = self._last if now > self.first else self._before, now
+
+    def fell_into(self, begin: float, end: float) -> bool:
+        """Whether the first did, or the last but one: the last itself may have been sent in this time, and end after it."""
+        return any(begin < at <= end for at in (self.first, self._before))
+
+
 class Outage:
     """What of that is known; for all threads of a process. `now` are seconds of a monotonic clock."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._answered_at = float("-inf")
-        # By the request: when it first came to nothing, with these attempts.
-        self._unanswered: dict[object, float] = {}
+        self._unanswered: dict[object, _InVain] = {}
         self._exhausted: set[object] = set()
         self._unusable = 0
         self._last = float("inf"), float("-inf")
@@ -50,7 +64,7 @@ class Outage:
         """An attempt of this request came to nothing."""
         if _is_of_the_server(error):
             with self._lock:
-                self._unanswered.setdefault(request, now)
+                self._unanswered.setdefault(request, _InVain(now)).note(now)
 
     def unusable(self) -> bool:
         """An answer was paid for and cannot be used; whether that is so of several in a row."""
@@ -64,13 +78,14 @@ class Outage:
         # A 500 may be for what was asked, and so may be a few of them.
         enough = IN_A_ROW if error.status == 500 else _SEVERAL
         with self._lock:
-            is_on = sum(first > self._answered_at for first in self._unanswered.values()) >= enough
+            is_on = sum(other.first > self._answered_at for other in self._unanswered.values()) >= enough
             if is_on:
                 self._last = self._answered_at, now
             # It may be over since this request's last attempt.
-            is_explained = is_on or self._last[0] < self._unanswered.get(request, float("-inf")) <= self._last[1]
+            attempts = self._unanswered.get(request)
+            is_explained = is_on or (attempts is not None and attempts.fell_into(*self._last))
             if is_explained:
-                self._unanswered[request] = now
+                self._unanswered[request] = _InVain(now)
             return is_explained
 
     def exhausted(self, request: object, error: errors.APIError, now: float) -> bool:

@@ -70,8 +70,8 @@ def test_an_answer_ends_it_and_what_fails_further_on_may_be_what_the_server_cann
     outage = gone(50, error())
     outage.answered("another", START + 2)
     for number in range(50):
-        outage.unanswered(number, error(), START + 3)
-    assert not outage.explains(0, error(), START + 3)
+        outage.unanswered(number, error(), START + 2.5)
+    assert not outage.explains(0, error(), START + 2.5)
 
 
 def test_who_spends_the_attempts_as_it_ends_has_them_again_once():
@@ -80,6 +80,19 @@ def test_who_spends_the_attempts_as_it_ends_has_them_again_once():
     outage.answered("another", START + 2)
     assert outage.explains(1, error(), START + 2) and outage.explains(0, error(), START + 2)
     assert not outage.explains(1, error(), START + 9) and not outage.explains(0, error(), START + 9)
+
+
+def test_who_failed_before_it_too_has_them_again_if_the_attempts_fell_into_it():
+    outage = gone(12, error())
+    outage.answered("another", START + 2)
+    for number in range(100, 103):
+        outage.unanswered(number, error(), START + 3)
+    for later in (4, 9):
+        outage.unanswered(0, error(), START + later)
+    assert outage.explains(100, error(), START + 10)
+    outage.answered("another", START + 11)
+    outage.unanswered(0, error(), START + 12)
+    assert outage.explains(0, error(), START + 12) and not outage.explains(1, error(), START + 12)
 
 
 def test_requests_that_have_ended_tell_of_nothing():
