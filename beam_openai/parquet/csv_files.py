@@ -85,9 +85,12 @@ def _stream(path: str, names: list[str], block_bytes: int, skip: int) -> Iterato
                 if skip < batch.num_rows:
                     yield pa.Table.from_batches([batch.slice(skip)])
                 skip = max(skip - batch.num_rows, 0)
-        except pa.ArrowInvalid:
+        except pa.ArrowInvalid as error:
             if not quotes.problem and quotes.open_bytes >= block_bytes == _BLOCK_BYTES[-1]:
                 quotes.problem = f"is not closed in the next {block_bytes:,} bytes"
+            if not quotes.problem and "straddling" not in str(error):
+                # Arrow reads in a thread of its own, and may have given up before that came to the end.
+                quotes = _read_through(path)
             if not quotes.problem:
                 raise
     if quotes.problem:
@@ -96,6 +99,14 @@ def _stream(path: str, names: list[str], block_bytes: int, skip: int) -> Iterato
             f"{path}: the quote that opens a cell in line {number} {quotes.problem}; a quote "
             "that is part of a text is written twice"
         )
+
+
+def _read_through(path: str) -> Quotes:
+    with files.open_text(path) as source:
+        quotes = Quotes(source, _delimiter(path))
+        while not quotes.problem and quotes.read(_BLOCK_BYTES[0]):
+            pass
+        return quotes
 
 
 def _batches(path: str, source: Quotes, names: list[str], block_bytes: int) -> Iterator[pa.RecordBatch]:
