@@ -206,6 +206,7 @@ class Batch:
             self._service.succeeded(self)
         else:
             self._service.unusable()
+            self._service.outage.ended(self)
             if down := self._service.exhausted(self, errors.BadAnswerError(self._message(bad[0]))):
                 return down
         failures = {row: self._failure(why, response) for row, why in bad.items()}
