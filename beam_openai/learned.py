@@ -34,8 +34,6 @@ class Learned:
         self.most_bytes = float("inf")
         self.types = list(types)
         self.names: dict[str, str] = {}
-        self.answer_tokens = 0.0
-        self.audio_bytes = 0.0
         self._answers, self._recordings = _Lately(), _Lately()
         self.answered = False
         self.refused = False
@@ -54,15 +52,21 @@ class Learned:
             self.types = [structs.merged(known, type) if known else type for known, type in pairs]
             return self.types
 
+    @property
+    def answer_tokens(self) -> float:
+        return self._answers.mean
+
+    @property
+    def audio_bytes(self) -> float:
+        return self._recordings.mean
+
     def learn_answers(self, tokens: float) -> None:
         """So many tokens a row had an answer."""
         self._answers.add(tokens)
-        self.answer_tokens = self._answers.mean
 
     def learn_audio(self, size: float) -> None:
         """So many bytes had a recording."""
         self._recordings.add(size)
-        self.audio_bytes = self._recordings.mean
 
     def rename(self, name: str, other: str) -> bool:
         """From now on `other` is sent for `name`; False if it was tried before, the other way round."""

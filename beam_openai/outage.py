@@ -29,7 +29,7 @@ class _InVain:
         self._before = float("-inf")
 
     def note(self, now: float) -> None:
-        self._before, self._last = self._last if now > self.first else self._before, now
+        self._before, self._last = self._last, now
 
     def fell_into(self, begin: float, end: float) -> bool:
         """Whether the first did, or the last but one: the last itself may have been sent in this time, and end after it."""
@@ -45,7 +45,7 @@ class Outage:
         self._unanswered: dict[object, _InVain] = {}
         self._exhausted: set[object] = set()
         self._unusable = 0
-        self._last = float("inf"), float("-inf")
+        self._latest = float("inf"), float("-inf")
 
     def answered(self, request: object, now: float) -> None:
         """A request was."""
@@ -64,7 +64,10 @@ class Outage:
         """An attempt of this request came to nothing."""
         if _is_of_the_server(error):
             with self._lock:
-                self._unanswered.setdefault(request, _InVain(now)).note(now)
+                if request in self._unanswered:
+                    self._unanswered[request].note(now)
+                else:
+                    self._unanswered[request] = _InVain(now)
 
     def unusable(self) -> bool:
         """An answer was paid for and cannot be used; whether that is so of several in a row."""
@@ -80,10 +83,10 @@ class Outage:
         with self._lock:
             is_on = sum(other.first > self._answered_at for other in self._unanswered.values()) >= enough
             if is_on:
-                self._last = self._answered_at, now
+                self._latest = self._answered_at, now
             # It may be over since this request's last attempt.
             attempts = self._unanswered.get(request)
-            is_explained = is_on or (attempts is not None and attempts.fell_into(*self._last))
+            is_explained = is_on or (attempts is not None and attempts.fell_into(*self._latest))
             if is_explained:
                 self._unanswered[request] = _InVain(now)
             return is_explained

@@ -89,7 +89,7 @@ class Cost(NamedTuple):
     audio: float = 0.0
 
 
-_REQUESTS, _TOKENS, _IMAGES, _AUDIO = range(4)
+_REQUESTS, _TOKENS, _IMAGES = range(3)
 _PATIENCE = 120.0
 """Seconds without the shared ceiling after which the job stops."""
 _AGAIN = 1.0

@@ -84,8 +84,8 @@ def folder(path: str) -> str:
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """A recipe's own options, and Beam's. What neither of them knows ends the program: a typo must not be passed over."""
     chosen, rest = parser.parse_known_args(arguments)
-    options, unknown = beams.options_of(rest)
-    if unknown and not beams.names_a_runner(options):
+    unknown = beams.unknown_in(rest)
+    if unknown and not beams.names_a_runner(beams.options_of(rest)):
         parser.error(f"unknown option {unknown[0]}")
     return chosen, rest
 
@@ -96,7 +96,7 @@ def api(chosen: argparse.Namespace) -> API:
 
 def pipeline(arguments: Sequence[str]) -> beam.Pipeline:
     """A pipeline with Beam's options; without a runner among them it runs in this process, and downloads nothing."""
-    options, _ = beams.options_of(arguments)
+    options = beams.options_of(arguments)
     return _Pipeline(runner=beams.runner_of(options), options=options)
 
 

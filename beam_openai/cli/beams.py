@@ -15,15 +15,21 @@ def silence() -> None:
     warnings.simplefilter("ignore")
 
 
-def options_of(arguments: Sequence[str]) -> tuple[Any, list[str]]:
-    """Beam's own options; and the arguments that it does not know."""
+def options_of(arguments: Sequence[str]) -> Any:
+    """Beam's own options."""
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    return PipelineOptions(list(arguments))
+
+
+def unknown_in(arguments: Sequence[str]) -> list[str]:
+    """The arguments that Beam does not know."""
     from apache_beam.options.pipeline_options import PipelineOptions
 
     beams = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for options in PipelineOptions.__subclasses__():
         options._add_argparse_args(beams)
-    _, unknown = beams.parse_known_args(arguments)
-    return PipelineOptions(list(arguments)), unknown
+    return beams.parse_known_args(arguments)[1]
 
 
 def names_a_runner(options: Any) -> bool:

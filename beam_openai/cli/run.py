@@ -146,8 +146,8 @@ def _make(kind: Any, chosen: argparse.Namespace, fields: _Flags) -> Any:
 
 def _beam_options(parser: argparse.ArgumentParser, arguments: list[str]) -> Any:
     """Beam's own options. What neither Beam nor this command knows is an error: a typo must not be passed over."""
-    options, unknown = beams.options_of(arguments)
-    for argument in unknown:
+    options = beams.options_of(arguments)
+    for argument in beams.unknown_in(arguments):
         name = argument.split("=")[0]
         close = difflib.get_close_matches(name, parser._option_string_actions, 1, 0.75)
         if close:
