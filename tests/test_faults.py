@@ -439,9 +439,8 @@ def test_a_ceiling_of_requests_is_kept(emulator):
     )
     check(outcome, numbered(12))
     arrived = [request["at"] for request in emulator.requests()]
-    assert (
-        len(arrived) == 12 and arrived[-1] - arrived[0] >= 11 * 0.2 - 1.7
-    )  # a second may be made up for, and the first may come late
+    # A second may be made up for, and the first may come late.
+    assert len(arrived) == 12 and arrived[-1] - arrived[0] >= 11 * 0.2 - 1.7
     assert outcome.counter("throttled") >= 1
 
 

@@ -98,6 +98,7 @@ class API:
         Raises:
           AuthenticationError: it is not there, or cannot be a key. Names the place, never the value.
         """
+        lacks = "is not set or is empty"
         if self.key is None:
             value, place = os.environ.get("OPENAI_API_KEY"), "environment variable OPENAI_API_KEY"
             if not value and not str(self.base_url).startswith(OPENAI):
@@ -111,11 +112,10 @@ class API:
         elif _is_variable(self.key):
             value, place = os.environ.get(self.key), f"environment variable {self.key}"
         else:
-            value, place = _file_text(self.key), f"file {self.key}"
+            value, place, lacks = _file_text(self.key), f"file {self.key}", "is empty"
         value = (value or "").strip()
         if not value:
-            how = "is empty" if place.startswith("file") else "is not set or is empty"
-            raise errors.AuthenticationError(f"no API key: the {place} {how} on this worker")
+            raise errors.AuthenticationError(f"no API key: the {place} {lacks} on this worker")
         if not value.isascii() or not value.isprintable() or " " in value:
             raise errors.AuthenticationError(
                 f"the {place} does not hold an API key: it has spaces or special characters in it"
