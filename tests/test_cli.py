@@ -316,7 +316,7 @@ import sys, time
 from apache_beam.io.localfilesystem import LocalFileSystem
 rename = LocalFileSystem.rename
 def slowly(*arguments):
-    print("naming", file=sys.stderr, flush=True)
+    print("naming", file=sys.__stderr__, flush=True)
     time.sleep(float(sys.argv[1]))
     rename(*arguments)
 LocalFileSystem.rename = slowly

@@ -4,15 +4,33 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
+import threading
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 
 def silence() -> None:
     """Beam and what it imports say things that a user can do nothing about."""
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
+    # Threads of Beam's that lose their runner, as all do when a job ends; ours let nothing pass.
+    threading.excepthook = lambda _: None
+    sys.stderr = _OfMainThread(sys.stderr)
+
+
+class _OfMainThread:
+    """Standard error without what Beam's workers print: whole tracebacks of what their runner is told, too."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(text) if threading.current_thread() is threading.main_thread() else len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def options_of(arguments: Sequence[str]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import copy
 import gc
 import os
 import re
@@ -20,6 +21,8 @@ from beam_openai.cli.failing import fail, in_flags
 from beam_openai.cli.showing import printable
 
 _POLL_SECONDS = 0.2
+_ASK_SECONDS = 2.0
+"""How long what a runner told of its workers is left as it is: asking it may be a call to a service."""
 _READ_ROWS = 4096
 _PATIENCE_SECONDS = 3.0
 
@@ -52,6 +55,9 @@ class Job:
         self._namespace = type(endpoint).__name__
         self._result: Any = None
         self._error: BaseException | None = None
+        self._end_server: Any = None
+        self._told: collections.Counter[str] = collections.Counter()
+        self._asked_at = float("-inf")
         self._finished = threading.Event()
         self._began = progress.now()
         self._files = getattr(chosen, "files_dir", None)
@@ -82,9 +88,10 @@ class Job:
         gc.collect()
         gc.freeze()
         line = progress.Progress(sys.stderr, self._began)
-        threading.Thread(target=self._execute, name="pipeline", daemon=True).start()
         threading.Thread(target=self._count_input, args=(line,), daemon=True).start()
         try:
+            self._submit()
+            threading.Thread(target=self._execute, name="pipeline", daemon=True).start()
             while not self._finished.wait(_POLL_SECONDS):
                 line.show(self._counts(), progress.now())
         except KeyboardInterrupt:
@@ -119,9 +126,26 @@ class Job:
             if any("is int64, not text" in reason for reason in reasons) and self._input.has_numbers_of_csv():
                 print("  (--csv-text reads whole numbers in CSV as text)")
 
-    def _execute(self) -> None:
+    def _submit(self) -> None:
+        """Where the runner needs a job server, which Beam starts in the main thread only."""
+        from apache_beam.runners.portability.portable_runner import PortableRunner
+
+        if not isinstance(self._pipeline.runner, PortableRunner):
+            return
+        at_interrupt = signal.getsignal(signal.SIGINT)
         try:
             self._result = self._pipeline.run()
+        except Exception as error:
+            self._error = error
+        finally:
+            # On Ctrl-C Beam would end the server first of all, and nobody could cancel the job.
+            self._end_server = signal.signal(signal.SIGINT, at_interrupt)
+
+    def _execute(self) -> None:
+        try:
+            if self._error:
+                return
+            self._result = self._result or self._pipeline.run()
             state = self._result.wait_until_finish()
             if state is not None and state != "DONE":
                 raise RuntimeError(f"the runner ended the job as {state}")
@@ -137,14 +161,14 @@ class Job:
             return  # the pipeline will say it
 
     def _counts(self) -> Mapping[str, float]:
-        """What is done so far: from this process, or from the runner if the work is elsewhere."""
-        if not self._remote:
-            from beam_openai import service
+        """What is done so far: from this process, and from the runner if the work may be elsewhere."""
+        from beam_openai import service
 
-            return service.progress()
-        if self._result is None:
-            return {}
-        return _metrics(self._result, self._namespace)
+        counts, now = service.progress(), progress.now()
+        if self._remote and self._result is not None and now - self._asked_at >= _ASK_SECONDS:
+            self._asked_at, self._told = now, collections.Counter(_metrics(self._result, self._namespace))
+        # Workers may be in this process all the same, and the runner hears of a bundle when it is done.
+        return counts | self._told
 
     def _interrupt(self, line: progress.Progress) -> Mapping[str, float]:
         """Stops what is under way, within seconds; returns the counts until then. The run may end well all the same."""
@@ -179,6 +203,9 @@ class Job:
             print(progress.summary(counts, progress.now() - self._began), file=sys.stderr)
             print(f"stopped by you; {self._what_is_there()}", file=sys.stderr)
             sys.stderr.flush()
+        if callable(self._end_server):
+            with contextlib.suppress(KeyboardInterrupt):
+                self._end_server(signal.SIGINT, None)
         if self._finished.is_set():
             return 1
         os._exit(1)
@@ -216,13 +243,23 @@ class Job:
         """Takes away the temporary files of a run that did not end well."""
         from beam_openai.parquet import clear_temporary
 
-        if self._remote:
+        if not self._is_over():
             return
         for folder in self._folders:
             try:
                 clear_temporary(folder, self._temporary)
             except OSError:
                 continue
+
+    def _is_over(self) -> bool:
+        """Whether nothing is written any more: by workers elsewhere, where their runner says so."""
+        from apache_beam.runners.runner import PipelineState
+
+        if not self._remote:
+            return True
+        with contextlib.suppress(Exception):  # whatever it is that the runner cannot be asked for
+            return bool(PipelineState.is_terminal(self._result.state))
+        return False
 
 
 def _beside(output: str) -> str:
@@ -255,7 +292,8 @@ def _interrupt(*_: Any) -> NoReturn:
 def _metrics(result: Any, namespace: str) -> dict[str, float]:
     counts: dict[str, float] = collections.defaultdict(float)
     try:
-        counters = result.metrics().query()["counters"]
+        # Of a copy: portable runners keep what they answered first.
+        counters = copy.copy(result).metrics().query()["counters"]
     except Exception:  # a runner that has none, or none yet
         return counts
     for counter in counters:
