@@ -95,23 +95,33 @@ def tool_call(id: Any, type: Any, name: Any, arguments: Any) -> dict[str, str | 
     return {part: value if isinstance(value, str) else None for part, value in parts.items()}
 
 
-def typed(schema: Schema, text: str | None, refusal: str | None, cut: str | None) -> list[pa.Array] | Bad:
+def calls_as_json(calls: list[dict[str, str | None]] | None) -> str | None:
+    """Values of `tool_call` as JSON; None where there are none."""
+    return msgspec.json.encode(calls).decode() if calls else None
+
+
+def typed(
+    schema: Schema, text: str | None, refusal: str | None, calls: str | None, cut: str | None
+) -> list[pa.Array] | Bad:
     """The columns of an answer that was to fit a schema; or why there are none.
 
     Args:
       schema: what was asked for.
-      text: the answer's; None where it is a refusal, or calls of tools.
+      text: the answer's; None where it has none.
       refusal: its words.
+      calls: the tools that it calls, as JSON.
       cut: why the text is not complete, and what would help; None if it is complete.
     """
     if cut:
-        return Bad(f"the answer was cut: {cut}", (text or refusal or "").encode())
-    if text is None:
-        return Bad("the answer is a refusal or a tool call", (refusal or "").encode())
+        return Bad(f"the answer was cut: {cut}", (text or refusal or calls or "").encode())
+    if refusal and not text:
+        return Bad("the answer is a refusal", refusal.encode())
     try:
-        return schema.parse(text)
+        return schema.parse(text or "")
     except ValueError as error:
-        return Bad(f"the answer does not fit the schema: {error}", text.encode())
+        if calls:
+            return Bad("the answer calls tools, and has no text that fits the schema", calls.encode())
+        return Bad(f"the answer does not fit the schema: {error}", (text or "").encode())
 
 
 def usage_of(usage: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from beam_openai import errors, recovery, sources, stored, structs
 from beam_openai.answers import Answer, Bad
 from beam_openai.bundle import Bundle, too_much_audio
 from beam_openai.client import Body, Form, Request, Response
+from beam_openai.outage import IN_A_ROW, Part
 from beam_openai.quota import Cost, Grant
 from beam_openai.sources import ANSWER_TOKENS, AUDIO_BYTES, MEGABYTE, TOKENS, Segment
 
@@ -23,6 +24,12 @@ RAW_BYTES = 65_536
 
 _OUTAGE_PAUSE = 5.0
 """Seconds, at most, until a request is tried again that has spent its attempts in an outage."""
+
+_PATIENCE = 4.0
+"""Times as long as another attempt waits one that was refused again: a refusal is not billed, and a quota is of a minute."""
+
+_DEPTH = 1e6
+"""Seconds by which what was divided further goes before what was divided less."""
 
 _OVERLOADED = (503, 529)
 """What servers answer that have no room."""
@@ -34,8 +41,10 @@ _MUCH_BYTES = 65_536
 class Batch:
     """The rows of one request, and its attempts: a task of the pool."""
 
-    def __init__(self, bundle: Bundle, segments: list[Segment], attempts: int = 0) -> None:
+    def __init__(self, bundle: Bundle, segments: list[Segment], attempts: int = 0, parent: Batch | None = None) -> None:
         self.owner = bundle
+        self._name: Part = Part(parent._name if parent else None)  # not itself, which has all its rows
+        self._depth: int = parent._depth + 1 if parent else 0
         self._bundle = bundle
         self._segments = segments
         self._rows = sum(len(segment) for segment in segments)
@@ -59,9 +68,10 @@ class Batch:
         """What it takes of the quota; what nobody knows before is taken to be as it was lately: the length of answers that
         no option bounds, and of recordings that are read only while they are sent."""
         learned = self._bundle.learned
-        answers = self._answer_tokens or self._rows * learned.answer_tokens
+        tokens = self._bundle.packing.allowed(self._rows, self._tokens + self._answer_tokens)
+        answers = 0.0 if self._answer_tokens else self._rows * learned.answer_tokens
         audio = self._rows * learned.audio_bytes if math.isnan(self._audio_bytes) else self._audio_bytes
-        return Cost(1.0, self._tokens + answers, self._endpoint.images_made(self._rows), audio / MEGABYTE)
+        return Cost(1.0, tokens + answers, self._endpoint.images_made(self._rows), audio / MEGABYTE)
 
     def _model(self) -> str:
         if isinstance(self._endpoint.model, str):
@@ -112,8 +122,9 @@ class Batch:
         """Now that its recordings were found, it is known how long they are; if longer than was reserved, it asks again."""
         assert isinstance(self._request.body, Form)
         self._audio_bytes = float(sum(file.size for file in self._request.body.files))
-        self._bundle.learned.learn_audio(self._audio_bytes / self._rows)
         megabytes, most = self._audio_bytes / MEGABYTE, self._endpoint.quota.audio_megabytes_per_minute
+        if most is None or megabytes <= most:
+            self._bundle.learned.learn_audio(self._audio_bytes / self._rows)
         if most is None or megabytes <= grant.cost.audio:
             self.limiter.settle(grant, audio=megabytes)
             return True
@@ -202,12 +213,14 @@ class Batch:
         if hopeless and not self._bundle.learned.answered:
             return errors.ConfigurationError(self._message(bad[0]))
         self._bundle.learned.answered |= len(bad) < self._rows
+        if not self._bundle.learned.answered and (down := self._service.fruitless(self._message(bad[0]))):
+            return down
         if not hopeless:
-            self._service.succeeded(self)
+            self._service.succeeded(self._name)
         else:
             self._service.unusable()
-            self._service.outage.ended(self)
-            if down := self._service.exhausted(self, errors.BadAnswerError(self._message(bad[0]))):
+            self._service.outage.ended(self._name)
+            if down := self._service.exhausted(self._name, errors.BadAnswerError(self._message(bad[0]))):
                 return down
         failures = {row: self._failure(why, response) for row, why in bad.items()}
         size = sum(len(response.body) if isinstance(column, list) else column.nbytes for column in columns)
@@ -295,42 +308,46 @@ class Batch:
         """What the table in errors.py says of such an error."""
         if error.action == "again":
             self._service.pool.submit(self, wait=0.0)
-        elif error.action == "wait":
+        elif error.action == "wait" or type(error).action == "wait":
             self._try_again(error)
         elif error.action == "split" and self._rows > 1:
             self._split(error)
-        elif type(error).action == "wait" and (down := self._service.exhausted(self, error)) is not None:
-            self._service.stop(down)
         else:
             self._fail("invalid_input" if isinstance(error, errors.InvalidInputError) else "rejected", error)
 
     def _try_again(self, error: errors.APIError) -> None:
         """Queues the batch again, to go after the wait and before what was never sent; or gives up."""
-        self._service.outage.unanswered(self, error, time.monotonic())
+        self._service.unanswered(self._name, error, self._endpoint.retry.max_wait)
         wait = self._wait(error)
-        # It may be one row that the server cannot stand, or answer: errors are not billed, answers each time.
         is_bad = isinstance(error, errors.BadAnswerError)
-        may_be_a_row = self._rows > 1 and (is_bad or isinstance(error, errors.InternalServerError))
+        # Where nothing was answered so far, few rows would tell no more alone.
+        least = 1 if self._bundle.learned.answered or self._depth else IN_A_ROW
+        can_divide = self._rows > least and _may_be_a_row(error)
         if wait is not None and isinstance(error, errors.RateLimitError):
             # In this order it is due when the pause ends, and no later: before what was never sent.
             self._service.pool.submit(self, max(wait, self._more_patience()))
             self.limiter.pause(wait, time.monotonic())
         elif wait is not None:
             self._service.pool.submit(self, wait)
-        elif (down := self._service.exhausted(self, error)) is not None:
+        elif is_bad and can_divide and (self._service.outage.are_unusable or not self._is_for_others_to_tell):
+            self._divide(attempts=1)
+        elif not (can_divide and self._depth) and (down := self._service.exhausted(self._name, error)):
+            # Of what was divided only rows that stand alone count: a few that cannot be answered spoil many requests.
             self._service.stop(down)
-        elif self._service.awaits(self, error):
+        elif self._service.awaits(self._name, error):
             self._begin_anew(random.uniform(0.2, 1.0) * _OUTAGE_PAUSE)
-        elif may_be_a_row and self._bundle.learned.answered:
-            self._divide(attempts=1 if is_bad else max(0, self._endpoint.retry.attempts - 2))
-        elif may_be_a_row and self._is_for_others_to_tell:
+        elif self._is_for_others_to_tell and not isinstance(error, errors.APITimeoutError):
             self._begin_anew(None)
+        elif can_divide:
+            self._divide(attempts=max(0, self._endpoint.retry.attempts - 2))
         else:
             self._fail("bad_answer" if is_bad else "exhausted", error)
 
     def _wait(self, error: errors.APIError) -> float | None:
         """Seconds until the next attempt; None if there is none. An answer that is paid for and cannot be used is bought
         twice and no more, where there is something else to do."""
+        if error.action != "wait":
+            return None  # the server says that there is no point
         is_bought = isinstance(error, errors.BadAnswerError) and self._rows > 1 and self._attempts > 1
         if is_bought and (self._bundle.learned.answered or self._is_for_others_to_tell):
             return None
@@ -354,8 +371,10 @@ class Batch:
     def _more_patience(self) -> float:
         """Seconds, beside what the server asks for, that a row waits which was refused again: while a pace is still to be
         found, it would spend its attempts within a second."""
-        elapsed = time.monotonic() - self._began
-        return (self._endpoint.retry.wait(self._attempts - 1, elapsed) or 0.0) if self._attempts > 1 else 0.0
+        if self._attempts == 1:
+            return 0.0
+        retry, elapsed = self._endpoint.retry, time.monotonic() - self._began
+        return min(_PATIENCE * (retry.wait(self._attempts - 1, elapsed) or 0.0), retry.max_wait)
 
     def _split(self, error: errors.APIError) -> None:
         """Several requests in place of this one, until the rows that were the cause stand alone."""
@@ -365,17 +384,20 @@ class Batch:
         self._divide()
 
     def _divide(self, attempts: int = 0) -> None:
-        """Others in place of this batch, so many of their attempts counted as made."""
-        self._service.outage.ended(self)
+        """Others in place of this batch, so many of their attempts counted as made; before what others were divided into.
+
+        So the first that can be answered is soon found, if there is one.
+        """
+        self._service.outage.ended(self._name)
         if self._bundle.is_stopped:
             return
         pieces = list(self._bundle.packing.divided(self._segments))
         self._bundle.replaced(len(pieces))
         for segments in pieces:
-            self._service.pool.submit(Batch(self._bundle, segments, attempts), wait=0.0)
+            self._service.pool.submit(Batch(self._bundle, segments, attempts, self), -_DEPTH * self._depth)
 
     def _fail(self, kind: str, error: errors.APIError) -> None:
-        self._service.outage.ended(self)
+        self._service.outage.lost(self._name)
         raw = error.raw.decode("utf-8", "replace") if error.raw is not None else None
         self._bundle.failed(
             self._segments,
@@ -388,3 +410,10 @@ class Batch:
             attempts=self._all_attempts or None,
             raw=raw,
         )
+
+
+def _may_be_a_row(error: errors.APIError) -> bool:
+    """Whether it may be for one of the rows that the server cannot stand, or answer. What took too long is paid for."""
+    if isinstance(error, errors.APITimeoutError):
+        return False
+    return isinstance(error, (errors.BadAnswerError, errors.InternalServerError, errors.APIConnectionError))

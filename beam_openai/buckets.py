@@ -5,19 +5,29 @@ From two of them follows what all senders together used meanwhile, and from that
 at which each must send for all together to use just what is refilled. In units (requests, tokens) and seconds, for
 requests sent at t0 and t that were told x0 and x were left:
 
-    R = limit / window              the refill; window = reset * limit / (limit - x), 60 s where no reset is told
+    R = limit / window              the refill; the window follows from the resets, see windows.py; or what was seen of it,
+                                    if that is more: what we sent less what the bucket lost, in 10 s or so, divided by 1.1,
+                                    which fades by e in 10 minutes, and by a tenth where one was refused
     A = R - (x - x0) / (t - t0)     what all used; A / (1 - f) where a share f of ours was refused by an empty bucket
     D = R + (x - h) / T             what all should use: the refill, and what stands above the level h, within T
     s = own / A                     our share: the pace we kept, or what we used, where we could not keep up with it, or
                                     where it is more than half of A, so that A is a few requests of ours
     pace = s * D * (1 + b)          from now on
 
-    h = a tenth of what the bucket holds, but no more than 6 s of refill (half the latency, if that is longer) and no less
-        than half a second's; one and a half requests at least, or 0.4 of what the bucket holds beside a request
+    h = a tenth of what the bucket holds, but no more than 6 s of limit / window (half the latency, if that is longer) and no
+        less than half a second's; one and a half requests at least, or 0.4 of what the bucket holds beside a request
     T = max(10 s or a sixth of the window, 3 * (latency + t - t0)), for what is told late must be answered slowly
     b = min(0.5 * (t - t0), 0.5, r / (R T)) * (-0.7 - log10(s) / 3), between -0.7 and 0.3 of it: who has more than an eighth
         holds back, who has less pushes forward, and the shares become equal, at a level a little above or below h;
         r = 0.8 h, or the room above h and a request, if that is less
+
+Where nothing is refilled before a period of the clock ends (of more than 5 s, and of four latencies: else the answers tell
+of one that is over), x is what is left of it, and nothing follows from an x of one period and an x0 of another:
+
+    A = -(x - x0) / (t - t0)
+    D = (x - h) / what is left of the period, a second at least
+    h = a fiftieth of what the bucket holds; requests as above
+    b = min(0.5 * (t - t0), 0.2) * (as above)
 
 D * (1 + b) is kept between R / 10 and 1.25 R, or more by how its 1 + b is more than that of who is alone; the pace is
 smoothed over a second. A bucket that is full tells only that less than R is used. Before it was first seen to go down, the
@@ -30,6 +40,12 @@ one answer to the next, nor goes beyond 8 times what is sent, where there is no 
 kept evenly, and nothing is sent that what is left could not hold; but five minutes after the last one a request goes out,
 whatever was said.
 
+Another limit is believed at once, and what is known changes in proportion. But where limits change twice in 100 answers,
+several buckets are told of in turn, and the lowest is kept to: each such change doubles how many answers in a row must tell
+of other limits before a higher one is believed, from 1 to 64, and what they tell until then is not looked at. Where 100
+answers in a row, and 30 s, told nothing, there is another server: the pace doubles in 10 s, so that refusals teach a new
+one, and is forgotten after 100 s of that.
+
 Measured by benchmarks/quota: what of the quota is used, how often it is hit, how equal the shares become.
 """
 
@@ -40,6 +56,7 @@ import math
 from collections.abc import Callable, Mapping
 
 from beam_openai.durations import parse_duration
+from beam_openai.windows import Window
 
 _WINDOW = 60.0
 _FIRST, _FIRST_GAP = 1 / 500, 1.0
@@ -53,6 +70,10 @@ _LEAST_SHARE = 1 / 1000
 _MOST_OTHERS = 0.75
 _MOST_AHEAD = 8
 _SELDOM = 4.0  # seconds between answers
+_SEEN_WITHIN, _SEEN_FOR, _SEEN_OF = 10.0, 600.0, 1.1
+_HELD, _MOST_PATIENCE = 100, 63  # answers
+_SHORT = 5.0  # seconds
+_UNTOLD, _SILENCE, _DOUBLED = 100, 30.0, 10.0
 
 
 @dataclasses.dataclass(slots=True)
@@ -77,9 +98,12 @@ class Bucket:
         self._names = tuple(f"x-ratelimit-{name}-{what}" for name in ("limit", "remaining", "reset"))
         self._uniform = uniform
         self.limit: float | None = None
+        # The refill, in units a second; where more is seen to be refilled than is told, as much as is seen.
+        self.rate = self._told_rate = self._seen = self._lately = 0.0
         self.pace: float | None = None
         self._limit_text: str | None = None
-        self._window = _Window()
+        self._window = Window()
+        self._is_periodic = False
         self._total, self._taken_at = 0.0, -math.inf
         self._next = -math.inf
         self._empty_until = -math.inf
@@ -94,11 +118,10 @@ class Bucket:
         # The first cost, and how many answers told of the bucket.
         self._first_cost = math.inf
         self._told = 0
-
-    @property
-    def rate(self) -> float:
-        """The refill, in units a second."""
-        return (self.limit or 0.0) / self._window.seconds
+        # What of another limit was told in a row, and how often it must be to be believed.
+        self._odd, self._patience, self._changed = 0, 0, -math.inf
+        # How many answers in a row told nothing of it, and until when the pace has grown for that.
+        self._untold, self._grown_at = 0, 0.0
 
     @property
     def used(self) -> float:
@@ -107,12 +130,12 @@ class Bucket:
 
     def wait(self, cost: float, now: float) -> float:
         """Seconds until so much may be sent."""
-        if self.pace is None or self.limit is None:
+        if self.pace is None:
             return self._empty_until - now
         wait = max(self._next, self._empty_until) - now
         missing = cost - self._left_at(now)
-        if missing > 0 and cost <= self.limit:
-            wait = max(wait, missing / self._net_rate)
+        if self.limit is not None and missing > 0 and cost <= self.limit:
+            wait = max(wait, self._window.ends - now if self._is_periodic else missing / self._net_rate)
         # Not for a day on the word of a header: a request goes out, and its answer says how it is.
         return min(wait, self._taken_at + _LONGEST_GAP - now)
 
@@ -131,7 +154,7 @@ class Bucket:
             due = max(self._next, now - self._window.seconds / 60)
             self._next = due + gap * (0.9 + 0.2 * self._uniform())
             self._left, self._at = self._left_at(now) - cost, now
-        return Sent(now, cost, self._total, self.pace)
+        return Sent(now, cost, self._total, None if self.limit is None else self.pace)
 
     def give_back(self, cost: float) -> None:
         """What was taken is not sent after all. Still counted in the totals: later ones are in relation to them."""
@@ -146,10 +169,13 @@ class Bucket:
 
     def observe(self, headers: Mapping[str, str], sent: Sent, refused: bool, now: float) -> None:
         """Learns from the answer to what was sent."""
-        left = self._read(headers, now)
+        left = self._read(headers, sent.at, now)
         if left is None:
             self._refusals += refused and self._is_low(sent.cost)
+            if self.pace is not None and sent.cost and not refused and self._names[1] not in headers:
+                self._hear_nothing(self.pace, now)
             return
+        self._untold = 0
         self._answers += 1
         self._told += 1
         self._refusals += refused
@@ -160,7 +186,7 @@ class Bucket:
         latency = now - sent.at
         self._latency = self._latency + 0.2 * (latency - self._latency) if self._before else latency
         since = self._total - sent.total
-        self._left, self._at = min(self.limit, left + self._net_rate * (now - sent.at) - since), now
+        self._left, self._at = min(self.limit, left + self._refilled(now - sent.at) - since), now
         if self.pace is None:
             self.pace, self._first_cost = self._first_pace(sent.cost), sent.cost
             if refused and left < sent.cost:
@@ -185,14 +211,19 @@ class Bucket:
     def _is_low(self, cost: float) -> bool:
         return self._before is not None and self._before[1] < max(2 * cost, 0.02 * (self.limit or 0.0))
 
-    def _read(self, headers: Mapping[str, str], now: float) -> float | None:
+    def _read(self, headers: Mapping[str, str], at: float, now: float) -> float | None:
         """What is left; None where the headers do not say, or cannot be true."""
         limit_name, left_name, reset_name = self._names
         text = headers.get(left_name)
         left = parse_duration(text) if text else None
         if left is None:
             return None
-        if (limit := headers.get(limit_name)) != self._limit_text:
+        limit = headers.get(limit_name)
+        if limit == self._limit_text:
+            self._odd = 0
+        elif limit is not None and not self._believes(parse_duration(limit) or 0.0):
+            return None
+        elif limit is not None:
             self._limit_text = limit
             self._set_limit(parse_duration(limit) or None)
         if self.limit is None or left == 0:
@@ -200,26 +231,67 @@ class Bucket:
             self._empty_until = now + min(reset or 0.0, _WINDOW) if left == 0 and self.limit is None else -math.inf
         if self.limit is None or left > self.limit:
             return None
-        self._window.learn(headers.get(reset_name), 1 - left / self.limit)
+        if at >= self._newest and self._window.learn(headers.get(reset_name), self.limit - left, self.limit, at):
+            self._set_rate(self.limit)
         return left
+
+    def _believes(self, limit: float) -> bool:
+        """Whether another limit than before is believed: a lower one at once, a higher one only at first."""
+        if self.limit is None:
+            return True
+        self._odd += 1
+        if limit > self.limit and self._odd <= self._patience:
+            return False
+        is_often = self._told - self._changed < _HELD
+        self._patience = min(_MOST_PATIENCE, 2 * self._patience + 1) if is_often else 0
+        self._odd, self._changed = 0, self._told
+        return True
 
     def _set_limit(self, limit: float | None) -> None:
         if self.pace is not None and limit and self.limit:
             self.pace *= limit / self.limit
             self._others *= limit / self.limit
+            self._seen *= limit / self.limit
         self.limit = limit
         self._before = None
+        self._window.begin_anew()
+        self._set_rate(limit or 0.0)
+        if self.pace is not None and limit:
+            self.pace = min(self.pace, _MOST * self.rate)
+
+    def _set_rate(self, limit: float) -> None:
+        window = self._window
+        self._told_rate = limit / window.seconds
+        self.rate = max(self._told_rate, self._seen)
+        # Where the periods are short, answers tell of one that is over.
+        self._is_periodic = window.is_period and window.seconds > max(_SHORT, 4 * self._latency)
+
+    def _hear_nothing(self, pace: float, now: float) -> None:
+        """An answer did not tell of the bucket."""
+        self._untold += 1
+        if self._untold < _UNTOLD or now - self._newest < _SILENCE:
+            return
+        if self.limit is not None:
+            self.limit = self._limit_text = self._before = None
+            self._empty_until, self._grown_at = -math.inf, now
+        # Refusals of a pace that grows teach a better one than those of a burst.
+        self.pace, self._grown_at = pace * 2 ** ((now - self._grown_at) / _DOUBLED), now
+        if now - self._newest > _SILENCE + 10 * _DOUBLED:
+            self.pace, self._told, self._is_new = None, 0, True
 
     def _adapt(self, sent: Sent, left: float, limit: float) -> None:
         """The law above; `sent` and `self._before` are t and t0."""
         assert self._before is not None and self.pace is not None
         before, was_left = self._before
+        if self._is_periodic and left > was_left:
+            return  # What was used of the period before is not known.
         seconds = sent.at - before.at
         really = (sent.total - before.total) / seconds
         used = self._used_by_all((was_left - left) / seconds, really)
         own = self._own(sent, before, really, used)
+        self._see_refill(really - (1 + max(0.0, was_left - left)) / seconds, limit, seconds)
         share = min(1.0, max(_LEAST_SHARE / 10, own / used))
-        wanted = self._wanted(sent.cost, left, seconds, share)
+        wanted = self._wanted(sent, left, seconds, share)
         is_full = min(left, was_left) + sent.cost >= _FULL * limit and not self._refusals
         self._is_new = self._is_new and is_full
         if is_full and (self._is_new or seconds > _SELDOM):
@@ -232,9 +304,18 @@ class Bucket:
         self.pace = max(self._least(sent.cost, left), min(pace, _MOST * self.rate))
         self._others = max(0.0, min(_MOST_OTHERS * self.rate, (1 - share) * used))
 
+    def _see_refill(self, least: float, limit: float, seconds: float) -> None:
+        """At least so much was refilled a second: no less was taken by us than what the bucket has not lost."""
+        if self._refusals or self._is_periodic:
+            least = 0.0
+        self._lately += (1 - math.exp(-seconds / _SEEN_WITHIN)) * (max(0.0, least) - self._lately)
+        kept = self._seen * math.exp(-seconds / _SEEN_FOR) * (0.9 if self._refusals else 1.0)
+        self._seen = max(kept, self._lately / _SEEN_OF)
+        self._set_rate(limit)
+
     def _used_by_all(self, sinking: float, really: float) -> float:
         """A, from how fast the bucket went down, and what of ours was `really` sent."""
-        used = max(self.rate + sinking, really, 0.02 * self.rate)
+        used = max((0.0 if self._is_periodic else self.rate) + sinking, really, 0.02 * self.rate)
         if not self._refusals:
             return used
         return max(used, self.rate) / max(1 - self._refusals / self._answers, 0.05)
@@ -247,17 +328,19 @@ class Bucket:
         own = ((sent.pace or 0.0) + (before.pace or 0.0)) / 2
         return min(own, really) if self._promptness < 0.5 else own
 
-    def _wanted(self, cost: float, left: float, seconds: float, share: float) -> float:
+    def _wanted(self, sent: Sent, left: float, seconds: float, share: float) -> float:
         """D * (1 + b)."""
-        goal = self._goal(cost)
+        cost, goal = sent.cost, self._goal(sent.cost)
         within = max(min(10.0, max(2.0, self._window.seconds / 6)), 3 * (self._latency + seconds))
         room = min(0.8 * goal, max(0.0, (self.limit or 0.0) - cost - goal))
-        weight = min(0.5 * seconds, 0.5, room / (self.rate * within))
+        weight = min(0.5 * seconds, 0.2 if self._is_periodic else min(0.5, room / (self.rate * within)))
         fairness = 1 + weight * max(-0.7, min(0.3, -0.7 - math.log10(share) / 3))
-        wanted = (self.rate + (left - goal) / within) * fairness
+        wanted = self.rate + (left - goal) / within
+        if self._is_periodic:
+            wanted = (left - goal) / max(1.0, self._window.ends - sent.at)
         # While there is more than enough, too, who came late must be able to catch up with the others.
         most = _MOST * self.rate * fairness / (1 - 0.7 * weight)
-        return min(most, max(0.1 * self.rate, wanted))
+        return min(most, max(0.1 * self.rate, wanted * fairness))
 
     def _times(self, wanted: float, used: float) -> float:
         """How many times as much as now is to be sent."""
@@ -282,34 +365,18 @@ class Bucket:
         """How much is to be left in the bucket, so that the next request finds some, whoever sends it."""
         window = self._window.seconds
         seconds = max(min(0.1 * window, 6.0), min(0.5, window / 2), min(0.3 * window, self._latency / 2))
-        return max(seconds * self.rate, min(1.5 * cost, max(0.0, 0.4 * ((self.limit or 0.0) - cost))))
+        part = 0.02 * (self.limit or 0.0) if self._is_periodic else seconds * self._told_rate
+        return max(part, min(1.5 * cost, max(0.0, 0.4 * ((self.limit or 0.0) - cost))))
 
     @property
     def _net_rate(self) -> float:
         """What is left of the refill by others, in units a second: never nothing, for others come and go."""
         return max(self.rate - self._others, (1 - _MOST_OTHERS) * self.rate)
 
+    def _refilled(self, seconds: float) -> float:
+        return 0.0 if self._is_periodic else self._net_rate * seconds
+
     def _left_at(self, now: float) -> float:
-        return min(self.limit or 0.0, self._left + self._net_rate * (now - self._at))
-
-
-class _Window:
-    """In how many seconds an empty bucket is full, from what the resets say: rounded to milliseconds, or to seconds."""
-
-    def __init__(self) -> None:
-        self.seconds = _WINDOW
-        self._resets = self._missing = 0.0
-        self._looks = 0
-
-    def learn(self, reset: str | None, missing: float) -> None:
-        """Takes in when the bucket will be full again, `missing` being the share of it that is not there."""
-        self._looks += 1
-        # Parsing is half the cost of an answer, and a window hardly changes.
-        if missing <= 0 or not reset or (self._looks > 32 and self._looks % 16):
-            return
-        seconds = parse_duration(reset)
-        if not seconds or (seconds < 10 and reset.isdigit()):
-            return
-        # Sums, so that what is said while much is missing, and so exactly, counts for more.
-        self._resets, self._missing = 0.95 * self._resets + seconds, 0.95 * self._missing + missing
-        self.seconds = min(86_400.0, max(0.1, self._resets / self._missing))
+        if self._is_periodic and now >= self._window.ends:
+            return self.limit or 0.0
+        return min(self.limit or 0.0, self._left + self._refilled(now - self._at))

@@ -88,19 +88,20 @@ class Bundle:
         self._gathered_bytes += sources.input_length(element, self._wanted)
         is_full = len(self._rows) >= max(_GATHERED_ROWS, self.learned.rows(self.endpoint.batch_size))
         if is_full or self._gathered_bytes >= _GATHERED_BYTES:
-            yield from self._take_in(self._gathered())
+            yield from self._take_in_rows()
 
     def flush(self) -> Iterator[list[Segment]]:
         """The batches that would still wait for more rows."""
         if self._rows:
-            yield from self._take_in(self._gathered())
+            yield from self._take_in_rows()
         yield from self._counted(self.packing.rest())
 
-    def _gathered(self) -> Source:
+    def _take_in_rows(self) -> Iterator[list[Segment]]:
         rows, self._rows = self._rows, []
         places, self._places = self._places, []
         self._gathered_bytes = 0
-        return sources.RowsSource(rows, places, self._wanted)
+        for source in sources.from_rows(rows, places, self._wanted):
+            yield from self._take_in(source)
 
     def _take_in(self, source: Source) -> Iterator[list[Segment]]:
         """Fails the rows that no request could carry, and packs the others."""
@@ -126,11 +127,13 @@ class Bundle:
     def _options(self, rows: pa.Table) -> tuple[list[list[Any]], dict[int, str]]:
         """What each option that is a column is in each row; and why some rows have none that can be sent."""
         read, reasons = [], {}
-        for name in dict.fromkeys(self.endpoint.columns_of_options.values()):
+        for option, name in self.endpoint.columns_of_options.items():
             column, unreadable = values.of_column(rows[name])
             read.append(column)
+            if option in self.endpoint.whole_numbers:
+                unreadable.update(values.fractions(column))
             reasons.update({row: f"{name} {reason}" for row, reason in unreadable.items()})
-            if name == self.endpoint.columns_of_options.get("model"):
+            if option == "model":
                 missing = (row for row, value in enumerate(column) if value is None)
                 reasons.update({row: f"{name} is null, and no request goes without a model" for row in missing})
         return read, reasons
@@ -270,13 +273,14 @@ class Bundle:
         self.service.pool.cancel(self)
 
     def _drop_news(self) -> None:
-        """Nobody will hand out what they bring: gives back its memory."""
+        """Nobody will hand out what they bring: gives back its memory. What was sent is counted all the same."""
         while True:
             try:
                 news = self._news.popleft()
             except IndexError:
                 return
             self.service.memory.release(sum(part.memory for _, part in news.parts))
+            self.service.note(**{name: number for name, number in news.numbers.items() if not name.startswith("rows_")})
 
     def hurry(self) -> None:
         """Memory is short: what is done is to be handed out, however little it is."""

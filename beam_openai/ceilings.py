@@ -15,14 +15,15 @@ class Ceiling:
 
     def __init__(self, limit: float, now: float) -> None:
         self._limit = limit
-        self._next = now
+        self._began = self._next = now
         self._sum = 0.0
         self._log: collections.deque[list[float]] = collections.deque()
 
     def used(self, now: float) -> float:
-        """The share of the last window that is used."""
+        """The share that is used of what the last window allowed, or the time since sends began, where that is less."""
         self._forget(now)
-        return self._sum / self._limit
+        seconds = max(1.0, min(_WINDOW, now - self._began))
+        return self._sum / self._limit * _WINDOW / seconds
 
     def wait(self, cost: float, now: float) -> float:
         """Seconds until so much may be sent."""
@@ -38,6 +39,8 @@ class Ceiling:
         """Counts what is sent now; returns its entry."""
         self._forget(now)
         entry = [now, cost]
+        if not self._log:
+            self._began = now
         # The pace is kept from when the last send was due, so that a late wake-up is made up for, but never a burst.
         due = max(self._next, now - 1.0)
         self._next = due + cost * _WINDOW / self._limit

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from beam_openai.answers import Answer
 from beam_openai.client import API, Request, Response
-from beam_openai.options import Column, check, constant, of_row, sent
+from beam_openai.options import Column, check, constant, of_row, sent, whole_numbers
 from beam_openai.quota import Quota
 from beam_openai.retry import Retry
 from beam_openai.tokens import Counts, of_texts
@@ -211,6 +211,11 @@ class Contract:
         given = {"model": self.model, **sent(self)}
         return {name: value.name for name, value in given.items() if isinstance(value, Column)}
 
+    @property
+    def whole_numbers(self) -> frozenset[str]:
+        """The options that are whole numbers."""
+        return whole_numbers(self)
+
     def options(self, rows: pa.Table | None = None) -> dict[str, Any]:
         """What a request's body holds beside the rows: the options that are set, and `params`.
 
@@ -219,8 +224,13 @@ class Contract:
         """
         given = {"model": self.model, **sent(self)}
         if rows is not None:
-            given = of_row(given, rows)
+            given = of_row(given, rows, self.whole_numbers)
         return {**given, **self.params}
+
+    @property
+    def made_options(self) -> Mapping[str, str]:
+        """Options by what they become in the body, where they have another name there: {"response_format": "schema"}."""
+        return {}
 
     def learns_for(self) -> tuple[object, ...]:
         """What two transforms must have in common to learn from each other's answers."""

@@ -109,6 +109,20 @@ def beside(options: Mapping[str, Any]) -> list[str]:
     return [*names, "prompt"] if options.get("return_prompt") else names
 
 
+def check_expanded(names: Any, params: Mapping[str, Any]) -> None:
+    """Refuses what is no list of the objects that the API can show whole.
+
+    Raises:
+      ValueError: it is not, or `params` says it, too.
+    """
+    if names is None:
+        return
+    if not isinstance(names, list) or not all(name in ("completion", "file") for name in names):
+        raise ValueError(f'expanded must be a list of "completion", "file" or both, not {names!r}')
+    if "expand" in params:
+        raise ValueError("set expanded or params['expand'], one of them")
+
+
 def invalid_texts(rows: pa.Table, *options: Any) -> dict[int, str]:
     """Rows without a text for one of the options that are columns."""
     found: dict[int, str] = {}

@@ -14,6 +14,9 @@ import pyarrow.compute as pc
 from beam_openai.texts import is_binary, is_text
 from beam_openai.tokens import Counts, as_plain
 
+FILES = {"images": frozenset({"gif", "jpeg", "jpg", "png", "webp"}), "audio": frozenset({"mp3", "wav"})}
+"""What the names of files end with that may stand beside a prompt, or be judged: by the options that take them."""
+
 
 def image_type(data: bytes) -> str | None:
     """`png`, `jpeg`, `gif` or `webp`, by the first bytes; None for anything else."""
@@ -101,8 +104,8 @@ def is_bytes(kind: pa.DataType) -> bool:
 
 
 def is_all_null(column: pa.ChunkedArray) -> bool:
-    """Whether no row has a value: then the column's type tells nothing."""
-    return bool(column.null_count == len(column))
+    """Whether no row has a value, nor one in its list: then the column's type tells nothing."""
+    return bool(column.null_count == len(column) or (is_list(column.type) and pa.types.is_null(column.type.value_type)))
 
 
 def is_list(kind: pa.DataType) -> bool:

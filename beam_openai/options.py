@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Set
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ def column(name: str) -> Column:
     """An option that has its own value in each row: `model=column("model")`.
 
     Rows with the same values share a request where an endpoint takes several rows; where the value is null, the option
-    is not sent, nor is what is null in a struct. Bytes, NaN and what is not UTF-8 fail their rows before anything is sent.
+    is not sent, nor is what is null in a struct. Bytes, NaN and what is not UTF-8 fail their rows before anything is sent,
+    and so do fractions for a whole number; 20.0, as pandas has it in a column with gaps, is sent as 20.
     """
     if not isinstance(name, str) or not name:
         raise ValueError(f"column() takes a column's name, not {name!r}")
@@ -45,17 +47,36 @@ def _wire(kind: type) -> list[str]:
     return [field.name for field in dataclasses.fields(kind) if field.metadata.get("wire")]
 
 
-def of_row(options: dict[str, Any], rows: pa.Table, row: int = 0) -> dict[str, Any]:
-    """The options with the values that a row has for those that are columns."""
+def whole_numbers(endpoint: Any) -> frozenset[str]:
+    """The options of an endpoint that are whole numbers, by their declared types."""
+    kind: Any = type(endpoint)
+    return _whole(kind)
+
+
+@functools.cache
+def _whole(kind: type) -> frozenset[str]:
+    types = {field.name: set(re.findall(r"\w+", str(field.type))) for field in dataclasses.fields(kind)}
+    return frozenset(name for name in _wire(kind) if "int" in types[name] and not types[name] & {"float", "str"})
+
+
+def of_row(options: dict[str, Any], rows: pa.Table, whole: Set[str] = frozenset()) -> dict[str, Any]:
+    """The options with the values that the first row has for those that are columns.
+
+    Args:
+      options: by their names.
+      rows: those of a request.
+      whole: the options that are whole numbers, and so sent where a column holds them as 20.0.
+    """
     if not any(isinstance(value, Column) for value in options.values()):
         return options
     # Not at the top: it brings Arrow with it, which a command line that reads no rows does without.
     from beam_openai import values
 
-    found = {
-        name: values.read(rows[value.name][row]) if isinstance(value, Column) else value
-        for name, value in options.items()
-    }
+    found = dict(options)
+    for name, value in options.items():
+        if isinstance(value, Column):
+            read = values.read(rows[value.name][0])
+            found[name] = values.as_whole(read) if name in whole else read
     return {name: value for name, value in found.items() if value is not None}
 
 

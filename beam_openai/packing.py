@@ -23,7 +23,7 @@ class Packing:
     Args:
       endpoint: whose limits hold.
       learned: what is known of the server's own.
-      largest: the most tokens that the quota will ever let pass at once; None where nothing limits it.
+      largest: the most tokens that the quota has for a request of several rows; None where nothing limits it.
       places: how many requests may be in flight.
     """
 
@@ -129,11 +129,19 @@ class Packing:
     def fits(self, segments: list[Segment]) -> bool:
         """Whether a batch, packed a while ago, is still what the server is known to take."""
         rows = sum(len(segment) for segment in segments)
-        if rows == 1 or not self._learned.refused:
+        if rows == 1:
             return True
+        if not self._learned.refused:
+            tokens = sum(float(segment.costs[:, (TOKENS, ANSWER_TOKENS)].sum()) for segment in segments)
+            return tokens <= self.allowed(rows, tokens)
         # An estimate that rises by a little does not divide all that was packed by the one before.
         within = self._shares(self.costs(segments)).sum() <= 1.1
         return bool(within and rows <= self._learned.rows(self._endpoint.batch_size))
+
+    def allowed(self, rows: int, tokens: float) -> float:
+        """What of a batch's tokens is sent at once: what the first answers show to be too many is divided in its turn."""
+        largest = self._largest() if rows > 1 else None
+        return tokens if largest is None or tokens <= 1.1 * largest else largest
 
     def divided(self, segments: list[Segment]) -> Iterator[list[Segment]]:
         """A batch's rows in batches that the server is known to take; in halves, where it should have taken them all."""

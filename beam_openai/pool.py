@@ -14,6 +14,9 @@ from beam_openai.lanes import Lane, Task
 from beam_openai.places import Places
 from beam_openai.quota import Grant, Limiter
 
+_PROBE_SECONDS = 10.0
+"""From one request that is to find out whether the server answers again, to one more in flight."""
+
 
 class Clock(Protocol):
     def __call__(self) -> float: ...
@@ -47,6 +50,9 @@ class Pool:
         self._throttled = 0.0
         self._refused_since: float | None = None
         self.proved = False
+        # Since it was last unproved: in which phase, when, how many in flight are of an earlier one, and when to go on.
+        self._phase = self._stale = 0
+        self._unproved_at, self._not_before = float("inf"), float("-inf")
 
     @property
     def in_flight(self) -> int:
@@ -96,10 +102,19 @@ class Pool:
         with self._changed:
             self._places.overloaded(self._clock())
 
-    def unprove(self) -> None:
-        """Back to one request until the next success."""
+    def unprove(self, pause: float = 0.0) -> None:
+        """Back to one request until the next success; the next one goes out in so many seconds.
+
+        What is in flight already does not count, and every ten seconds one more may go: one that hangs must not keep from
+        finding out that the server is back.
+        """
         with self._changed:
+            now = self._clock()
+            if self.proved:
+                self._phase, self._stale, self._unproved_at = self._phase + 1, self._in_flight, now
             self.proved = False
+            self._not_before = now + pause
+            self._ensure_watch()
 
     def widen(self, size: int | None) -> None:
         """At least so many requests may be in flight."""
@@ -153,10 +168,10 @@ class Pool:
                 task.give_up(error)
 
     def _send_all(self) -> None:
-        starting, landing, answer = 1, 0, None
+        starting, landing, answer = 1, None, None
         while (taken := self._take(starting, landing, answer)) is not None:
-            starting, landing, answer = 0, 1, None
-            task, grant = taken
+            task, grant, phase = taken
+            starting, landing, answer = 0, phase, None
             if not self._is_booked(task, grant):
                 continue
             is_long = task.send(grant)
@@ -164,21 +179,24 @@ class Pool:
             # The first success, or what stops the job, is to be known before another request goes out. Where it is
             # short, the same thread goes on: to wake another would take longer.
             if is_long and self.proved:
-                landing = 0
-                self._land()
+                landing = None
+                self._land(phase)
             if task.receive():
                 answer = latency, grant.pace
 
     def _is_booked(self, task: Task, grant: Grant) -> bool:
         """Whether the ceiling that is shared with other processes lets it pass now; else it is queued for when it does."""
+        asked = self._clock()
         try:
-            wait = task.limiter.book(grant, self._clock())
+            wait = task.limiter.book(grant, asked)
         except BaseException as error:
             task.give_up(error)
             return False
         if wait <= 0:
             return True
         now = self._clock()
+        # It waits from when Redis answered, however long that took.
+        grant.due += now - asked
         if not grant.booking:
             task.limiter.cancel(grant)
         # The others would only stand in line behind it.
@@ -190,36 +208,42 @@ class Pool:
                 task.limiter.cancel(grant)
         return False
 
-    def _land(self) -> None:
+    def _land(self, phase: int) -> None:
         with self._changed:
-            self._in_flight -= 1
+            self._give_up_place(phase)
             self._ensure_follower()
 
+    def _give_up_place(self, phase: int) -> None:
+        self._in_flight -= 1
+        if phase < self._phase and self._stale:
+            self._stale -= 1
+
     def _take(
-        self, starting: int, landing: int, answer: tuple[float, float | None] | None
-    ) -> tuple[Task, Grant] | None:
-        """The next task to be sent, as soon as one may be; None when the pool is closed.
+        self, starting: int, landing: int | None, answer: tuple[float, float | None] | None
+    ) -> tuple[Task, Grant, int] | None:
+        """The next task to be sent, as soon as one may be, and the phase that it belongs to; None when the pool is closed.
 
         Args:
           starting: 1 if the thread has just begun.
-          landing: 1 if it gives a place up.
+          landing: the phase of its last task, if it still has that one's place.
           answer: of its last task, if that was a success: the latency, and the pace that the quota allowed.
         """
         with self._changed:
             if answer is not None:
                 self._note_answer(*answer)
             self._starting -= starting
-            self._in_flight -= landing
+            if landing is not None:
+                self._give_up_place(landing)
             while not self._closed:
                 now = self._clock()
                 wait, refused, lane = self._until_next(now)
                 self._note_refused(refused, now)
                 if lane is not None and wait <= 0:
-                    taken = lane.take(now)
+                    task, grant = lane.take(now)
                     self._in_flight += 1
                     self._take_turns(lane)
                     self._ensure_follower()
-                    return taken
+                    return task, grant, self._phase
                 self._sleep(now, wait)
             return None
 
@@ -237,15 +261,26 @@ class Pool:
             if lane:
                 self._lanes[lane.limiter] = lane
 
-    @property
-    def _most(self) -> int:
-        """How many may be in flight now."""
-        return self._places.number if self.proved else 1
+    def _most(self, now: float) -> int:
+        """How many may be in flight."""
+        if self.proved:
+            return self._places.number
+        if self._unproved_at > now:
+            return 1
+        return min(self._stale + 1 + int((now - self._unproved_at) / _PROBE_SECONDS), self._places.most)
+
+    def _next_probe(self, now: float) -> float:
+        """Seconds until one more may be in flight, all there may be being so; infinite if only a success can bring one."""
+        if self.proved or self._unproved_at > now:
+            return float("inf")
+        return _PROBE_SECONDS - (now - self._unproved_at) % _PROBE_SECONDS
 
     def _until_next(self, now: float) -> tuple[float, bool, Lane | None]:
         """Seconds until a task may be sent, infinite if only a change can bring one; whether a limiter is why; its lane."""
-        if self._in_flight >= self._most:
-            return float("inf"), False, None
+        if self._in_flight >= self._most(now):
+            return self._next_probe(now), False, None
+        if not self.proved and now < self._not_before:
+            return self._not_before - now, False, None
         soonest, refused, first = float("inf"), False, None
         for lane in self._lanes.values():
             wait, is_refused = lane.until_next(now, self.proved)
@@ -258,8 +293,15 @@ class Pool:
 
     def _ensure_follower(self) -> None:
         """Another thread must look at the queues, since this one will be busy."""
-        if self._in_flight >= self._most or not any(self._lanes.values()):
+        if not any(self._lanes.values()):
+            return
+        if self.proved and self._in_flight >= self._places.number:
             return  # who gives up a place looks at them
+        if not self.proved and self._unproved_at == float("inf") and self._in_flight:
+            return
+        self._ensure_watch()
+
+    def _ensure_watch(self) -> None:
         if self._idle:
             self._changed.notify()
         elif not self._starting and len(self._threads) < self._places.most + self._DECODERS:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import random
 import threading
 from collections.abc import Callable, Mapping
@@ -90,6 +91,7 @@ class Cost(NamedTuple):
 
 
 _REQUESTS, _TOKENS, _IMAGES = range(3)
+_PART = 1 / 40
 _PATIENCE = 120.0
 """Seconds without the shared ceiling after which the job stops."""
 _AGAIN = 1.0
@@ -162,9 +164,21 @@ class Limiter:
 
     @property
     def largest(self) -> float | None:
-        """The most tokens that one request may have and ever pass; None where nothing limits it."""
-        limits = [bucket.limit for what, bucket in self._buckets if what == _TOKENS]
-        return min((limit for limit in (self._limits["tokens"], *limits) if limit), default=None)
+        """The most tokens for a request of several rows; None where nothing limits it.
+
+        A fortieth of the smallest bucket or ceiling: others send, too, and large requests must wait for each other. More
+        where so many requests are not allowed: what uses all tokens with half of the requests.
+        """
+        tokens, most = self._least(_TOKENS)
+        requests, _ = self._least(_REQUESTS)
+        return min(most, max(_PART * most, 2 * tokens / requests)) if most < math.inf else None
+
+    def _least(self, what: int) -> tuple[float, float]:
+        """What a minute allows, and how much at once; infinite where nothing is known."""
+        ceiling = list(self._limits.values())[what] or math.inf
+        known = [bucket for which, bucket in self._buckets if which == what and bucket.limit]
+        rates, limits = [60 * bucket.rate for bucket in known], [bucket.limit or math.inf for bucket in known]
+        return min([ceiling, *rates]), min([ceiling, *limits])
 
     def wait(self, cost: Cost, now: float) -> float:
         """Seconds until such a request may be sent; 0.0 if it may be sent now."""

@@ -72,6 +72,9 @@ def _has_other_name(error: errors.APIError, endpoint: Contract, learned: Learned
 def _advice(error: errors.APIError, endpoint: Contract) -> str | None:
     """What to set, where the error names an option that is set; None where it names none."""
     options = endpoint.options().keys() - {"model"} - endpoint.columns_of_options.keys()
+    for path, option in endpoint.made_options.items():
+        if re.match(rf"{re.escape(path)}([.\[]|$)", error.param or ""):  # "text.format.schema" of "text.format"
+            return f"check the option {option!r}"
     words = _words(error)
     param = re.split(r"[.\[]", error.param or "")[0]  # "tools[0].parameters"
     named = [param] if param in options else []

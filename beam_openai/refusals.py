@@ -5,21 +5,23 @@
                         until the third refusal, for while a pace still grows fast, what was accepted lately tells too
                         little; and, while it is less than what was once known to be accepted, doubled within a second
 
-In requests a second, and no less than one in ten seconds; m is 20 at most. There is no pace before the first refusal. What
-is refused while nothing, or next to nothing, is accepted tells of an outage and not of a pace: the one before is known
-still, and gone back to. And while fewer than a tenth are refused, the pace does not go below 0.4 of the most that was
-accepted a second since more were: a server that refuses now and then, at any pace, must not bring everything to a
-standstill. The growth is counted in requests, so that a server refuses about one in three hundred whether one
-sender has all of its quota or a hundred share it; and it is slow at first and then fast, so that a quota that has grown is
-found.
+In requests a second, and no less than one in five minutes; m is 20 at most. Lately are the last three seconds, or the last
+eight that were accepted, where those took longer. There is no pace before the first refusal. What is refused while nothing,
+or next to nothing, is accepted tells of an outage and not of a pace: the one before is known still, and gone back to. And
+while fewer than a tenth are refused, the pace does not go below 0.4 of the most that was accepted a second since more were:
+a server that refuses now and then, at any pace, must not bring everything to a standstill. The growth is counted in
+requests, so that a server refuses about one in three hundred whether one sender has all of its quota or a hundred share it;
+and it is slow at first and then fast, so that a quota that has grown is found.
 """
 
 from __future__ import annotations
 
+import collections
 import math
 
 _LATELY = 3.0  # seconds
-_LEAST = 0.1  # requests a second
+_FEW = 8
+_LEAST = 1 / 300  # requests a second
 _BACK = 0.95
 _GROWTH = 0.00006
 _GROWTH_AT_FIRST = 0.02
@@ -46,6 +48,7 @@ class Refusals:
         self._share = 0.0
         self._heard = 0.0
         self._most = 0.0
+        self._latest: collections.deque[float] = collections.deque(maxlen=_FEW)
 
     def wait(self, now: float) -> float:
         """Seconds until a request may be sent."""
@@ -56,7 +59,7 @@ class Refusals:
         if self._began is None:
             self._began = self._at = now
         if self.pace is not None:
-            self._next = max(self._next, now - 0.1) + 1 / self.pace
+            self._next = min(max(self._next, now - 0.1) + 1 / self.pace, now + 1 / _LEAST)
 
     def give_back(self) -> None:
         """What was taken is not sent after all."""
@@ -67,6 +70,7 @@ class Refusals:
         """A request was let pass."""
         self._accepted = self._accepted * math.exp((self._at - now) / _LATELY) + 1
         self._at = self._heard = now
+        self._latest.append(now)
         self._share -= _LATEST * self._share
         if self._began is not None and now - self._began > _LATELY:
             self._most = max(self._most, self.rate(now))
@@ -87,7 +91,7 @@ class Refusals:
             lately = self.rate(now if now - self._heard < _LATELY else self._heard)
             pace = max(_LEAST, _BACK * min(lately, self.pace or math.inf))
             pace = self._not_below_the_floor(pace)
-            if self.pace is None or self._successes > self._together:
+            if self.pace is None or self._successes >= self._together:
                 self._known = pace
             self._refused_at, self._successes, self._together = now, 0, 0
             self._times += 1
@@ -109,4 +113,6 @@ class Refusals:
         """Requests accepted a second, lately."""
         seconds = now - (self._began if self._began is not None else now)
         seen = _LATELY * (1 - math.exp(-seconds / _LATELY)) if seconds > 0 else 0.0
-        return self._accepted * math.exp((self._at - now) / _LATELY) / max(seen, 0.05)
+        lately = self._accepted * math.exp((self._at - now) / _LATELY) / max(seen, 0.05)
+        since = now - self._latest[0] if self._latest else 0.0
+        return max(lately, (len(self._latest) - 1) / since) if since > _LATELY else lately

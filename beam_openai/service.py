@@ -21,7 +21,7 @@ from beam_openai.client import Client
 from beam_openai.contract import Contract
 from beam_openai.learned import Learned
 from beam_openai.memory import Memory
-from beam_openai.outage import IN_A_ROW, Outage
+from beam_openai.outage import IN_A_ROW, Outage, Part
 from beam_openai.places import MOST
 from beam_openai.pool import Pool
 from beam_openai.quota import Limiter
@@ -29,6 +29,12 @@ from beam_openai.shared import Shared, find_url
 
 _MEMORY = 32 << 20
 """Bytes of answers, read or decoded and not handed out yet, that a service holds."""
+
+
+_FRUITLESS = 100
+"""Requests that were paid for before the first row that could be used, after which the job stops."""
+_PAUSE = 0.1
+"""Seconds between two requests that find out whether an outage is over."""
 
 
 class Running(Protocol):
@@ -62,6 +68,7 @@ class Service:
         self.totals: Counter[str] = Counter()
         self.reached = False
         self.outage = Outage()
+        self._fruitless = 0
         self._lock = threading.Lock()
         self._learned: dict[str, Learned] = {}
         self._learned_lock = threading.Lock()
@@ -98,7 +105,7 @@ class Service:
 
     @property
     def largest(self) -> float | None:
-        """The most tokens that one request may have and ever pass; None where nothing limits it."""
+        """The most tokens for a request of several rows, whichever its model is; None where nothing limits it."""
         limits = [limiter.largest for limiter in list(self._limiters.values())]
         return min((limit for limit in (self._quota.tokens_per_minute, *limits) if limit), default=None)
 
@@ -120,8 +127,10 @@ class Service:
     def end(self, bundle: Running) -> None:
         with self._lock:
             self._bundles.discard(bundle)
+            if not self._bundles:
+                self.outage.forget()
 
-    def succeeded(self, request: object) -> None:
+    def succeeded(self, request: Part) -> None:
         self.reached = True
         self.outage.answered(request, time.monotonic())
         self.pool.prove()
@@ -131,7 +140,16 @@ class Service:
         if self.outage.unusable():
             self.pool.unprove()
 
-    def exhausted(self, request: object, error: errors.APIError) -> errors.APIError | None:
+    def fruitless(self, why: str) -> errors.APIError | None:
+        """Counts a request of which no row could be used, before any could; the error that stops the job, if it should."""
+        self._fruitless += 1
+        if self._fruitless < _FRUITLESS:
+            return None
+        return errors.ServerDownError(
+            f"the first {_FRUITLESS} requests were answered, and no row could be used; the last: {why}"
+        )
+
+    def exhausted(self, request: Part, error: errors.APIError) -> errors.APIError | None:
         """Counts a request that spent its attempts; the error that stops the job, if it should."""
         if isinstance(error, errors.APIConnectionError) and not (error.reached or self.reached):
             return errors.ServerDownError(f"{error}. Check base_url, and that the server runs")
@@ -141,12 +159,14 @@ class Service:
             )
         return None
 
-    def awaits(self, request: object, error: errors.APIError) -> bool:
-        """Whether an outage is waited for. One request at a time finds out when it is over."""
-        if not self.outage.explains(request, error, time.monotonic()):
-            return False
-        self.pool.unprove()
-        return True
+    def unanswered(self, request: Part, error: errors.APIError, pause: float) -> None:
+        """An attempt came to nothing. In an outage one request at a time, `pause` seconds apart, tells when it is over."""
+        if self.outage.unanswered(request, error, time.monotonic()):
+            self.pool.unprove(min(_PAUSE, pause))
+
+    def awaits(self, request: Part, error: errors.APIError) -> bool:
+        """Whether an outage is waited for."""
+        return self.outage.explains(request, error, time.monotonic())
 
     def stop(self, error: BaseException, learned: Learned | None = None) -> None:
         """Stops every bundle: what stops a job holds for all its rows.

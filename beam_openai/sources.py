@@ -6,10 +6,9 @@ A request may carry rows of several elements, and an element's rows may go in se
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from beam_openai import structs, tables
+from beam_openai import columns, structs, tables
 from beam_openai.tokens import as_plain
 
 ERROR = pa.struct(
@@ -215,30 +214,10 @@ def _with_errors(rows: pa.Table, failures: list[Failure]) -> pa.Table:
 
 
 class RowsSource(Source):
-    def __init__(
-        self,
-        rows: list[Any],
-        places: list[Place],
-        wanted: Wanted,
-    ) -> None:
-        dicts = [tables.as_dict(row) for row in rows]
-        columns, invalid = {}, {}
-        for name in (*wanted.inputs, *wanted.optional):
-            if not any(name in row for row in dicts):
-                if name in wanted.optional:
-                    continue
-                raise ValueError(_no_column(name, dict.fromkeys(k for row in dicts for k in row)))
-            columns[name], reasons = _column(name, [row.get(name) for row in dicts])
-            invalid.update(reasons)
-        for name in (field.name for field in wanted.added):
-            if any(name in row for row in dicts):
-                raise ValueError(_column_exists(name))
-        for row in dicts:
-            check_error_is_free(row)
-        tables.check_can_extend(rows, [field.name for field in wanted.added])
-        inputs = pa.table(columns or {"": pa.nulls(len(rows))})
-        super().__init__(inputs, wanted.added, inputs.nbytes)
-        self.invalid = invalid
+    """Rows of another kind than tables, with a place for each."""
+
+    def __init__(self, rows: list[Any], places: list[Place], inputs: pa.Table, fields: Sequence[pa.Field]) -> None:
+        super().__init__(inputs, fields, inputs.nbytes)
         self._rows = [_without_error(row) for row in rows]
         self._places = places
 
@@ -292,68 +271,6 @@ def _without_error(row: Any) -> Any:
     if isinstance(row, Mapping) and "error" in row:
         return {name: value for name, value in row.items() if name != "error"}
     return tables.extend(row, {"error": None}) if "error" in tables.as_dict(row) else row
-
-
-def _column(name: str, values: list[Any]) -> tuple[pa.Array, dict[int, str]]:
-    """The values as an array, and why some of them are not in it: those that are not what most are, or text where any is."""
-    with contextlib.suppress(pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError, OverflowError, TypeError):
-        column = pa.array(values)
-        if not _is_mixed(column.type, {type(value) for value in values if value is not None}):
-            return column, {}
-    kinds = Counter(str if isinstance(value, str) else type(value) for value in values if value is not None)
-    kind = str if str in kinds else kinds.most_common(1)[0][0]
-    type_: pa.DataType = pa.null()
-    reasons = {}
-    for position, value in enumerate(values):
-        if value is None:
-            continue
-        try:
-            if not (isinstance(value, str) if kind is str else type(value) is kind):
-                reasons[position] = f"{name} is {type(value).__name__}, where other rows have {kind.__name__}"
-                continue
-            # Of all types together, and not as the first one's: that would drop what only later rows have.
-            type_ = _together(type_, pa.scalar(value).type)
-        except UnicodeEncodeError:
-            reasons[position] = f"{name} holds a lone surrogate, which UTF-8 cannot write"
-        except (pa.ArrowException, TypeError, OverflowError):
-            reasons[position] = _misfit(name, kind)
-    for position, value in enumerate(values):
-        if position not in reasons and not _fits(value, type_):
-            reasons[position] = _misfit(name, kind)
-    kept = [None if position in reasons else value for position, value in enumerate(values)]
-    return pa.array(kept, type=type_), reasons
-
-
-def _is_mixed(kind: pa.DataType, given: set[type]) -> bool:
-    """Whether Arrow made something else of some values: of text bytes, of numbers times, of truth a number."""
-    if pa.types.is_binary(kind):
-        return any(issubclass(one, str) for one in given)
-    if pa.types.is_temporal(kind):
-        return len(given) > 1
-    return bool(pa.types.is_floating(kind) and bool in given)
-
-
-def _misfit(name: str, kind: type) -> str:
-    # Arrow's own message would repeat the value.
-    return f"{name} is a {kind.__name__} that cannot stand in one column with the other rows'"
-
-
-def _fits(value: Any, kind: pa.DataType) -> bool:
-    try:
-        pa.scalar(value, type=kind)
-    except (pa.ArrowException, TypeError, OverflowError):
-        return False
-    return True
-
-
-def _together(*kinds: pa.DataType) -> pa.DataType:
-    """A type that holds the values of all: of structs, the fields of each.
-
-    Raises:
-      ArrowException: there is none.
-    """
-    schemas = [pa.schema([("", kind)]) for kind in kinds]
-    return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
 
 
 @dataclasses.dataclass
@@ -412,6 +329,41 @@ def from_table(table: pa.Table, place: Place, wanted: Wanted) -> Iterator[TableS
     step = max(1, min(_SLICE_ROWS, _SLICE_BYTES // row_bytes))
     for start in range(0, table.num_rows, step):
         yield TableSource(table.slice(start, step), place, wanted)
+
+
+def from_rows(rows: Sequence[Any], places: Sequence[Place], wanted: Wanted) -> Iterator[RowsSource]:
+    """Rows of another kind, those together whose values are of the same types: what one holds is nothing to another.
+
+    Raises:
+      ValueError: a column that is read is in none of them, or one that is added is in one.
+    """
+    dicts = [tables.as_dict(row) for row in rows]
+    values = {name: [row.get(name) for row in dicts] for name in _present(dicts, wanted)}
+    tables.check_can_extend(rows, [field.name for field in wanted.added])
+    for positions, kinds in columns.alike(list(values.values()), len(rows)):
+        arrays, invalid = {}, {}
+        for (name, column), kind in zip(values.items(), kinds, strict=True):
+            arrays[name], reasons = columns.of_values(name, [column[row] for row in positions], kind)
+            invalid.update(reasons)
+        inputs = pa.table(arrays or {"": pa.nulls(len(positions))})
+        picked = [rows[row] for row in positions], [places[row] for row in positions]
+        source = RowsSource(*picked, inputs, wanted.added)
+        source.invalid = invalid
+        yield source
+
+
+def _present(rows: Sequence[Mapping[str, Any]], wanted: Wanted) -> list[str]:
+    """The names of the columns that are to be read, and are there."""
+    there = dict.fromkeys(name for row in rows for name in row)
+    for name in wanted.inputs:
+        if name not in there:
+            raise ValueError(_no_column(name, there))
+    for field in wanted.added:
+        if field.name in there:
+            raise ValueError(_column_exists(field.name))
+    for row in rows:
+        check_error_is_free(row)
+    return list(dict.fromkeys([*wanted.inputs, *(name for name in wanted.optional if name in there)]))
 
 
 def _no_column(name: str, there: Sequence[str] | Mapping[str, None]) -> str:

@@ -18,6 +18,11 @@ def is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
+def written(kind: pa.DataType) -> str:
+    """A type as messages have it."""
+    return re.sub(r"extension<beam_openai\.(\w+)<\w+>>", r"\1", str(kind))
+
+
 def unusable(values: pa.ChunkedArray, name: str, empty: bool = False, null: bool = False) -> dict[int, str]:
     """Rows whose value cannot be sent as a text, and why.
 
@@ -29,7 +34,7 @@ def unusable(values: pa.ChunkedArray, name: str, empty: bool = False, null: bool
     """
     values = as_plain(values)
     if not is_text(values.type):
-        return dict.fromkeys(range(len(values)), f"{name} is {values.type}, not text")
+        return dict.fromkeys(range(len(values)), f"{name} is {written(values.type)}, not text")
     found = {} if empty else _where(byte_lengths(values) == 0, f"{name} is empty")
     return {
         **found,
@@ -156,12 +161,14 @@ class Template:
         for name in self.columns:
             values = as_plain(rows[name])
             if is_binary(values.type):
-                return dict.fromkeys(range(len(values)), f"{name} is {values.type}, not text")
+                return dict.fromkeys(range(len(values)), f"{name} is {written(values.type)}, not text")
             if is_text(values.type):
                 found.update(dict.fromkeys(broken(values), f"{name} is not valid UTF-8"))
             elif not pa.types.is_integer(values.type):
                 found.update(
-                    _where(_written(values).is_null(), f"{name} is {values.type} that cannot be written as text")
+                    _where(
+                        _written(values).is_null(), f"{name} is {written(values.type)} that cannot be written as text"
+                    )
                 )
             found.update(_where(values.is_null(), f"{name} is null"))
         return found
@@ -205,7 +212,7 @@ def _nulls(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _writer(kind: pa.DataType) -> Callable[[Any], str]:
-    if pa.types.is_nested(kind) or pa.types.is_boolean(kind):
+    if pa.types.is_nested(kind) or pa.types.is_boolean(kind) or isinstance(kind, pa.ExtensionType):
         return lambda value: json.dumps(value, ensure_ascii=False, default=_plain)
     return _plain
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -48,6 +49,20 @@ def of_column(column: pa.ChunkedArray) -> tuple[list[Any], dict[int, str]]:
     return values, reasons
 
 
+def fractions(column: Sequence[Any]) -> dict[int, str]:
+    """Rows whose value is a number, and no whole one."""
+    return {
+        row: "is not a whole number"
+        for row, value in enumerate(column)
+        if isinstance(value, float) and not value.is_integer()
+    }
+
+
+def as_whole(value: Any) -> Any:
+    """20 for 20.0, which is how a column of whole numbers holds them where some are missing; all else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(item) for item in value]
@@ -56,11 +71,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (datetime.date, datetime.time)):
         return value.isoformat()
     if isinstance(value, decimal.Decimal):
-        return _number(value)
+        return as_number(value)
     return value
 
 
-def _number(value: decimal.Decimal) -> int | float | decimal.Decimal:
+def as_number(value: decimal.Decimal) -> int | float | decimal.Decimal:
     """The same as a number that JSON has, if there is one: it is written as text otherwise."""
     if value == value.to_integral_value() and abs(value) < 2**53:
         return int(value)

@@ -5,6 +5,7 @@ python -m pipelines.finetune --train 'train/*.jsonl' --input 'questions/*.parque
 Rows to train on have `messages`, or `prompt` and `completion` (for models that complete prompts). The file that is uploaded
 is written to `tuning`, rows that cannot be trained on to `tuning.failed`; `tuning/summary.json` says how much it is.
 With --prepare that is all. Otherwise the job is followed until it has ended, and its model answers the prompt of each row.
+Rows of a form that the model is not trained on, as its name tells, are not uploaded unless --any-form says so.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import apache_beam as beam
 
 from beam_openai import ChatCompletions, Completions, FineTuningData, ReadTables, WriteTables
 from beam_openai.manage import Server, files, fine_tuning
+from beam_openai.prices import Price
 from pipelines import starting
 
 
@@ -29,6 +32,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--epochs", type=int, help="how often each row is trained on (default: the server chooses)")
     parser.add_argument("--suffix", help="a word for the new model's name")
     parser.add_argument("--prompt", default="{prompt}", help="for the new model, a template (default: %(default)s)")
+    parser.add_argument(
+        "--price-per-million-tokens",
+        type=dollars,
+        metavar="DOLLARS",
+        help="what training costs, for the summary's price (default: not known, there is none)",
+    )
+    parser.add_argument(
+        "--any-form", action="store_true", help="upload rows of a form that the model does not take, too"
+    )
     parser.add_argument("--prepare", action="store_true", help="write the file, and no more")
     parser.add_argument(
         "--poll", type=float, default=15.0, help="seconds between looks at the job (default: %(default)s)"
@@ -40,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     summary = prepare(chosen, beams)
     if chosen.prepare:
         return 0
+    check_form(summary, chosen)
     with starting.begun():
         model = train(summary["files"], chosen)
         if model is None:
@@ -49,14 +62,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def dollars(text: str) -> Decimal:
+    try:
+        price = Decimal(text)
+    except InvalidOperation:
+        price = Decimal(-1)
+    if not (price.is_finite() and price >= 0):
+        raise argparse.ArgumentTypeError(f"not a price in dollars: {text!r}")
+    return price
+
+
+def check_form(summary: dict[str, Any], chosen: argparse.Namespace) -> None:
+    """Refuses rows that would be uploaded for a job that cannot be."""
+    for warning in summary["warnings"]:
+        name, _, reason = warning.partition(": ")
+        if name == "form" and not chosen.any_form:
+            raise ValueError(f"{reason}: nothing was uploaded (--any-form uploads it all the same)")
+
+
 def prepare(chosen: argparse.Namespace, beams: Sequence[str]) -> dict[str, Any]:
     """Checks the rows and writes the file; returns what there is to say of it."""
+    price, options = chosen.price_per_million_tokens, {"epochs": chosen.epochs, "overwrite": chosen.overwrite}
+    if price is not None:
+        options["prices"] = {chosen.model: Price(training=price)}
     with starting.pipeline(beams) as p:
-        data = (
-            p
-            | ReadTables(chosen.train)
-            | FineTuningData(chosen.folder, model=chosen.model, epochs=chosen.epochs, overwrite=chosen.overwrite)
-        )
+        data = p | ReadTables(chosen.train) | FineTuningData(chosen.folder, model=chosen.model, **options)
         data.failed | "WriteFailed" >> WriteTables(f"{chosen.folder}.failed", overwrite=chosen.overwrite)
         data.summary | "WriteSummary" >> beam.Map(write_summary, f"{chosen.folder}/summary.json")
     with open(f"{chosen.folder}/summary.json", encoding="utf-8") as written:

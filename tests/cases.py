@@ -195,7 +195,7 @@ CASES = [
             "user": ("me", "me"),
         },
         together={"file": (uploaded("answers", {"text": "one"}), None, {"documents": None})},
-        local={"question": "question", "output": "said"},
+        local={"question": "question", "output": "said", "expanded": ["completion"]},
     ),
     Case(
         kind=Classifications,
@@ -217,7 +217,7 @@ CASES = [
             "user": ("me", "me"),
         },
         together={"file": (uploaded("classifications", {"text": "a", "label": "one"}), None, {"examples": None})},
-        local={"query": "query", "output": "kind"},
+        local={"query": "query", "output": "kind", "expanded": ["completion"]},
     ),
     Case(
         kind=Completions,

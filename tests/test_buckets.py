@@ -4,6 +4,7 @@ import pytest
 from timetables import headers
 
 from beam_openai.buckets import Bucket
+from beam_openai.windows import Window
 
 
 def bucket(what="requests"):
@@ -123,6 +124,37 @@ def test_the_window_is_learned_from_resets_in_whole_seconds(rounded):
     assert running.rate == pytest.approx(50, rel=0.05)
 
 
+def test_a_few_units_that_are_missing_do_not_make_a_long_window():
+    window = Window()
+    window.learn("180s", 9, 3000, 0.0)
+    assert window.seconds == 60
+    window.learn("600s", 30, 3000, 1.0)
+    assert window.seconds == 60_000
+
+
+def test_resets_that_fall_while_more_is_missing_tell_when_a_period_ends():
+    window = Window()
+    for second in range(1, 60):
+        window.learn(f"{60 - second}s", 40 * second, 3000, float(second))
+    assert window.is_period and window.seconds == pytest.approx(60, rel=0.2) and window.ends == pytest.approx(60)
+    window.learn("50s", 30, 3000, 70.0)
+    assert window.is_period and window.ends == pytest.approx(120)
+
+
+def test_the_end_of_a_period_that_recedes_is_none():
+    window = Window()
+    for second in range(1, 60):
+        window.learn("1h0m0s", 40 * second, 3000, float(second))
+    assert not window.is_period and window.seconds == 60
+
+
+def test_an_odd_answer_makes_no_periods_for_ever():
+    window = Window()
+    for second in range(4000):
+        window.learn("30s" if second != 100 else "1s", 1500, 3000, float(second))
+    assert not window.is_period and window.seconds == pytest.approx(60)
+
+
 @pytest.mark.parametrize("reset", ["-1", "0", "0s", "", "x", None])
 def test_without_a_reset_it_is_a_minute(reset):
     running = bucket()
@@ -143,6 +175,29 @@ def test_a_limit_that_changes_changes_the_pace_with_it():
     assert running.pace == pytest.approx(pace / 2) and running.limit == 300
     told(running, *minute(1200, 900), now=21.0)
     assert running.pace == pytest.approx(2 * pace) and running.rate == pytest.approx(20, rel=0.02)
+
+
+def test_limits_that_come_and_go_are_kept_to_one():
+    running, limits = bucket(), []
+    for number in range(400):
+        limit = (600, 1200)[number % 2]
+        told(running, *minute(limit, 500), now=0.1 * number)
+        limits.append(running.limit)
+    assert set(limits[10:]) == {600}
+
+
+def test_of_a_quota_that_nothing_tells_of_any_more_the_pace_grows_and_is_forgotten():
+    running = bucket()
+    for second in range(20):
+        told(running, *minute(600, 500 - second), now=float(second))
+    paces = []
+    for number in range(3000):
+        now = 20 + 0.1 * number
+        running.observe({}, running.take(1, now), False, now)
+        paces.append(running.pace)
+    grown = [pace for pace in paces if pace is not None]
+    assert paces[250] == paces[0] and 1.9 <= paces[450] / paces[350] <= 2.1 and max(grown) <= 1100 * paces[0]
+    assert paces[-1] is None and running.wait(1, 320.0) <= 0 and running.used == 0
 
 
 def test_who_has_little_to_send_does_not_wind_up_the_pace():

@@ -25,10 +25,12 @@ from beam_openai.cli import progress
 from beam_openai.cli.failing import in_flags, one_line
 from beam_openai.cli.progress import Progress
 from beam_openai.emulator import Emulator
+from beam_openai.emulator.media.pngs import picture
 from beam_openai.emulator.vectors import embed
 
 ROOT = str(Path(__file__).parent.parent)
 CLI = [sys.executable, "-m", "beam_openai.cli"]
+PNG, WEBP = picture(b"one", 8, 8), b"RIFF\0\0\0\0WEBPVP8 "
 MODEL = ["--model", "text-embedding-3-small", "--dimensions", "8"]
 
 
@@ -229,6 +231,54 @@ def test_the_help_of_an_endpoint_explains_each_flag():
         line = re.search(rf"^  {flag}\b.*(?:\n {{10,}}.*)*", ended.stdout, re.MULTILINE)
         assert line, flag
         assert len(line.group().split()) > 4, line.group()
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "files", "more"),
+    [
+        ("moderations", ["--model", "omni-moderation-latest", "--images", "image"], {"a.png": PNG, "b.WEBP": WEBP}, {}),
+        (
+            "chat",
+            ["--model", "gpt-4o-mini", "--prompt", "What is {name}?", "--images", "picture"],
+            {"a.png": PNG},
+            {"sound.mp3": b"ID3"},
+        ),
+        (
+            "chat",
+            ["--model", "gpt-4o-mini", "--prompt", "Who?", "--audio", "sound"],
+            {"a.mp3": b"ID3" + b"0" * 99},
+            {"a.flac": b"fLaC"},
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_folder_of_files_is_an_input_where_an_option_takes_them(server, tmp_path, command, options, files, more):
+    (tmp_path / "in").mkdir()
+    for name, data in {**files, **more}.items():
+        (tmp_path / "in" / name).write_bytes(data)
+    ended = run(
+        command, "--input", tmp_path / "in", "--output", tmp_path / "out", "--base-url", server.base_url, *options
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    rows = pq.read_table(tmp_path / "out").to_pylist()
+    assert {row["name"]: row[options[-1]] for row in rows} == files
+
+
+def test_without_an_option_that_takes_them_files_are_no_input(server, tmp_path):
+    (tmp_path / "a.png").write_bytes(PNG)
+    ended = run("chat", "--input", tmp_path, "--output", tmp_path / "out", "--model", "m", "--prompt", "p")
+    assert ended.returncode == 2 and "no files match" in ended.stderr
+
+
+def test_the_help_says_where_files_are_an_input_and_what_overwrite_replaces():
+    told = {
+        name: " ".join(run(name, "--help", COLUMNS="200").stdout.split()) for name in ("chat", "images", "embeddings")
+    }
+    files = "where --images or --audio names the column of their bytes, a folder or glob of files"
+    assert files in told["chat"] and "glob of files" not in told["embeddings"]
+    replaced = "replace what earlier runs left in the folders of rows"
+    assert f"{replaced}; in --files-dir, replace files of the same names and leave others" in told["images"]
+    assert replaced in told["chat"] and "--files-dir" not in told["chat"]
 
 
 def test_the_version_is_told_also_where_nothing_is_installed():
@@ -599,6 +649,25 @@ def test_the_emulator_command_serves_until_ctrl_c_and_closes_with_its_ledger():
 )
 def test_what_limits_a_run_is_told(throttled, in_flight, places, limit):
     assert progress.limit_of(throttled, in_flight, places) == limit
+
+
+@pytest.mark.parametrize(
+    ("counts", "limit"),
+    [
+        (lambda second: {"in_flight": 1}, "server"),  # which has not answered yet
+        (lambda second: {"requests": 16, "retries": 10 * second, "in_flight": 1}, "server"),  # which fails
+        (lambda second: {"requests": 10 * second, "retries": second, "in_flight": 1}, "client"),
+        (lambda second: {"requests": 10, "retries": 10 * min(second, 3)}, "server"),  # and the next attempts wait
+        (lambda second: {"requests": 10 * min(second, 3)}, "client"),
+    ],
+)
+def test_a_server_that_does_not_answer_is_what_limits_a_run(counts, limit):
+    stream = io.StringIO()
+    stream.isatty, stream.fileno = lambda: True, sys.stdin.fileno
+    line = Progress(stream, 0.0)
+    for second in range(10):
+        line.show({"places": 16, **counts(second)}, float(second))
+    assert f"limited by {limit}" in stream.getvalue().rpartition("\r")[2]
 
 
 def test_the_progress_line_says_what_of_the_quota_is_used_and_what_limits_the_run():

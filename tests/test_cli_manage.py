@@ -173,7 +173,10 @@ def test_the_server_s_flags_reach_the_wire(server, monkeypatch):
         (["files", "upload", "/", "--purpose", "batch"], "not a plain file"),
         (["files", "upload", __file__], "--purpose"),
         (["files", "get", ".."], "not an id"),
-        (["uploads", "create", __file__, "--purpose", "batch", "--concurrency", "0"], "at least 1"),
+        (
+            ["uploads", "create", __file__, "--purpose", "batch", "--concurrency", "0"],
+            "create: --concurrency must be at least 1, not 0",
+        ),
         (["fine-tunes", "create"], "FILE"),
         (["fine-tunes", "create", "file-1", "--training-file", "file-2"], "name one file"),
         (["fine-tunes", "create", "nowhere.jsonl"], "nowhere.jsonl"),

@@ -1,6 +1,7 @@
 """One call, over real sockets."""
 
 import base64
+import contextlib
 import gzip
 import http.client
 import json
@@ -190,6 +191,36 @@ def test_openai_api_key_is_the_default_and_only_openai_itself_needs_one(monkeypa
 def test_a_key_that_is_not_there_is_an_error_that_names_the_place(key, place):
     with pytest.raises(errors.AuthenticationError, match=place):
         API(key=key).find_key()
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("nothing", "does not exist"),
+        ("folder", "is a folder, not a file"),
+        ("empty", "is empty"),
+        ("blank", "is empty"),
+        ("empty/key", r"cannot be read \(Not a directory\)"),
+        ("loop", r"cannot be read \(Too many levels of symbolic links\)"),
+    ],
+)
+def test_of_a_file_without_a_key_it_is_said_what_it_lacks(tmp_path, name, says):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "empty").write_text("")
+    (tmp_path / "blank").write_text(" \n")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(
+        errors.AuthenticationError, match=f"no API key: the file {tmp_path}/{name} {says} on this worker"
+    ):
+        API(key=f"{tmp_path}/{name}").find_key()
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfehunter2", b"hunter2\xff"])
+def test_a_file_that_is_not_utf_8_holds_no_key(tmp_path, content):
+    (tmp_path / "key").write_bytes(content)
+    with pytest.raises(errors.AuthenticationError, match="special characters") as caught:
+        API(key=str(tmp_path / "key")).find_key()
+    assert "hunter" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -450,7 +481,58 @@ def test_a_body_is_read_whole_however_it_is_sent_and_its_connection_kept_if_it_c
             lengths = []
             assert bytes(client.send(Request("/x", b"{}"), lengths.append).body) == body
             assert len(lengths) == 1 and 0 <= lengths[0] <= len(body) + 100
-        assert wire.connections == (1 if keeps else 2)
+        # What is told to have no bytes may have some all the same, and they would be the next call's.
+        assert wire.connections == (1 if keeps and (body or answer is not plain) else 2)
+
+
+INTERIM = b"HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "before", [INTERIM, b"HTTP/1.1 102 Processing\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n" + 5 * INTERIM]
+)
+@pytest.mark.parametrize("status", [b"200 OK", b"500 No"])
+def test_interim_answers_are_passed_over_and_none_is_taken_for_the_answer(before, status):
+    def answer(body):
+        return b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body)
+
+    with Wire(sends(before + answer(b'{"row":1}'), answer(b'{"row":2}'), before + answer(b'{"row":3}'))) as wire:
+        client = made(wire.url)
+        for row in (1, 2, 3):
+            if status == b"200 OK":
+                assert post(client).body == b'{"row":%d}' % row
+            else:
+                assert str({"row": row}) in str(failure(client))
+        assert wire.connections == 1
+
+
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n", 200 * INTERIM, INTERIM]
+)
+def test_an_answer_that_never_comes_after_interim_ones_is_a_connection_error(answer):
+    with Wire(sends((answer, None), OK)) as wire:
+        client = made(wire.url)
+        assert type(failure(client)) is errors.APIConnectionError
+        assert post(client).body == b"{}" and wire.connections == 2
+
+
+@pytest.mark.parametrize("status", ["200 OK", "204 No Content", "500 No"])
+def test_an_answer_without_a_body_is_the_last_of_its_connection(status):
+    """Its body may come late, and would be taken for the answer to the next request."""
+
+    def act(connection):
+        if len(wire.requests) == 1:
+            connection.sendall(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
+            time.sleep(0.2)
+            connection.sendall(OK.replace(b"{}", b"[]"))
+        else:
+            connection.sendall(OK)
+
+    with Wire(act) as wire:
+        client = made(wire.url)
+        with contextlib.suppress(errors.APIError):
+            post(client)
+        assert post(client).body == b"{}" and wire.connections == 2
 
 
 def test_a_connection_that_the_server_closed_meanwhile_fails_no_call():

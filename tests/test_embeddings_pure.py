@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from beam_openai.client import Response
 from beam_openai.endpoints.embeddings import Embeddings
 from beam_openai.errors import BadAnswerError
+from beam_openai.options import column
 from beam_openai.tokens import byte_lengths
 
 
@@ -100,6 +101,18 @@ def test_the_length_of_a_vector_is_known_for_known_models_and_where_it_is_asked_
     assert made("text-embedding-3-large", dimensions=5).fields[0].type == pa.list_(pa.float32(), 5)
     assert made(dimensions=7, output="v").fields == [pa.field("v", pa.list_(pa.float32(), 7))]
     assert made().fields[0].type == pa.null()
+
+
+def test_rows_of_models_whose_vectors_have_other_lengths_are_not_sent():
+    names = ["text-embedding-3-small", "text-embedding-3-large", "tiny", None, "text-embedding-ada-002"]
+    table = pa.table({"text": ["a"] * 5, "m": names})
+    (reason,) = made(column("m")).invalid(table).items()
+    assert (
+        reason[0] == 1
+        and "m is a model whose vectors have 3072 numbers, where those of most rows have 1536" in reason[1]
+    )
+    assert made(column("m"), dimensions=256).invalid(table) == {}
+    assert made(column("m")).invalid(table.slice(1, 3)) == {}
 
 
 # Rows

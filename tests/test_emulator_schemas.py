@@ -290,6 +290,8 @@ def strict(inner):
             "Extra required key 'y' supplied.",
         ),
         (strict({}), "In context=('properties', 'x'), schema must have a 'type' key."),
+        (strict({"enum": ["a"]}), "In context=('properties', 'x'), schema must have a 'type' key."),
+        (strict({"const": "a"}), "In context=('properties', 'x'), schema must have a 'type' key."),
         (strict({"type": "array"}), "In context=('properties', 'x'), array schema missing items."),
         (
             strict({"type": "array", "items": {"type": "object"}}),

@@ -195,6 +195,24 @@ def test_lists_are_numbered_and_null_is_no_file(tmp_path):
     assert set(found) in ({"a-0.png", "a-2.png", "a~2-0.png"}, {"a-0.png", "a~2-0.png", "a~2-2.png"})
 
 
+@pytest.mark.parametrize("nothing", [None, [], [None]], ids=str)
+def test_a_dict_without_a_file_is_passed_over(tmp_path, nothing):
+    write(tmp_path / "out", [{"name": "a", "image": [PNG]}, {"name": "b", "image": nothing}])
+    assert contents(tmp_path / "out") == {"a-0.png": PNG}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.large_binary(), pa.binary_view(), pa.binary(len(PNG)), pa.dictionary(pa.int8(), pa.binary())],
+    ids=str,
+)
+def test_bytes_are_written_however_arrow_holds_them(tmp_path, kind):
+    data = pa.array([PNG, None])
+    column = data.dictionary_encode() if pa.types.is_dictionary(kind) else data.cast(kind)
+    write(tmp_path / "out", [pa.table({"name": ["a", "b"], "image": column})])
+    assert contents(tmp_path / "out") == {"a.png": PNG}
+
+
 @pytest.mark.parametrize(
     "make",
     [dict, lambda row: beam.Row(**row), lambda row: pa.Table.from_pylist([row])],

@@ -238,10 +238,10 @@ def test_a_file_that_is_written_to_while_it_is_uploaded_is_an_error_and_the_uplo
         files.upload(api, path, "vision", on_progress=change)
 
 
-@pytest.mark.parametrize("options", [{"part_bytes": 0}, {"concurrency": 0}])
-def test_options_of_an_upload_that_cannot_be_are_refused(api, put, options):
-    with pytest.raises(ValueError, match="at least 1"):
-        uploads.create(api, put(b"x"), "vision", **options)
+@pytest.mark.parametrize("option", ["part_bytes", "concurrency"])
+def test_options_of_an_upload_that_cannot_be_are_refused_by_their_names(api, put, option):
+    with pytest.raises(ValueError, match=f"^{option} must be at least 1, not 0"):
+        uploads.create(api, put(b"x"), "vision", **{option: 0})
 
 
 def test_an_upload_that_was_begun_can_be_cancelled(api):

@@ -25,8 +25,8 @@ from beam_openai import (
     Search,
     Speech,
     column,
+    columns,
     service,
-    sources,
     values,
 )
 from beam_openai.bundle import Bundle
@@ -74,6 +74,7 @@ COMMON = {"model": "m", "api": API(base_url="http://127.0.0.1:9/v1")}
 ASKED = {"prompt": "{good}"}
 QUESTION = {"question": "good", "examples": [["a", "b"]], "examples_context": "c", "documents": ["d"]}
 EXAMPLES = {"query": "good", "examples": [["a", "b"], ["c", "d"]]}
+DAY = datetime.date(2020, 1, 1)
 ENDPOINTS = [
     (ChatCompletions, {"prompt": "a {x} b", "system": "{x}"}),
     (ChatCompletions, {"messages": "x"}),
@@ -184,43 +185,115 @@ def test_a_template_that_is_empty_is_refused(option):
         ChatCompletions(**COMMON, **option)
 
 
-DAY = datetime.date(2020, 1, 1)
+SURROGATE = "\ud800"
+DEEP: list = []
+DEEP.append(DEEP)
+MIXED = {
+    "numbers": [1, 2.5, 2**62 + 1, 2**70, -(2**70), True, decimal.Decimal("1.1"), decimal.Decimal("1.25"), np.int32(7)],
+    "text": ["x", 1, None, b"bytes", {"a": 1}, ["a"], ""],
+    "objects": [{"a": "1"}, {"b": None}, {"a": 5, "c": [1, "x"]}, {}, {"a": {"b": 2**70}}],
+    "lists": [["a"], [], None, [1], [2.5], [1, 2.5], [True, 0.5], [None], [[1], "x"], ("a", "b")],
+    "messages": [[{"role": "user"}], [{"role": "user", "name": "b"}], [{"role": []}, {"role": "x"}]],
+    "times": [DAY, 5, datetime.datetime(2020, 1, 1, 5), datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)],
+}
+
+
+def contents(rows, **options):
+    """What of each row is in its request; or why it has none."""
+    endpoint = ChatCompletions(**COMMON, **options)
+    shared = service.acquire(endpoint)
+    try:
+        bundle = Bundle(endpoint, shared)
+        numbered = [{**row, "id": str(number)} for number, row in enumerate(rows)]
+        batches = [batch for row in numbered for batch in bundle.add(row, Place(0, (), None))] + [*bundle.flush()]
+        found = {}
+        for segments in batches:
+            body = json.loads(msgspec.json.encode(endpoint.request(inputs_of(segments)).body))
+            found[body["messages"][0]["content"]] = {**body, "messages": body["messages"][1:]}
+        bundle.stop(RuntimeError())
+        return [found.get(row["id"]) for row in numbered]
+    finally:
+        service.release(shared)
+
+
+@pytest.mark.parametrize("options", [{"prompt": "{x}"}, {"messages": "x"}, {"prompt": "p", "max_tokens": X}], ids=str)
+@pytest.mark.parametrize("name", MIXED)
+def test_a_row_is_sent_as_it_would_be_alone_whatever_stands_beside_it(options, name):
+    rows = [{"x": value} for value in MIXED[name]]
+    alone = [contents([row], system="{id}", **options)[0] for row in rows]
+    assert contents(rows, system="{id}", **options) == alone
+    assert contents(rows[::-1], system="{id}", **options) == alone[::-1]
 
 
 @pytest.mark.parametrize(
-    ("given", "taken", "failed"),
+    ("value", "written"),
     [
-        ([{"a": "1"}, {"b": "2"}, {"a": 5}], [{"a": "1", "b": None}, {"a": None, "b": "2"}, None], {2}),
-        ([[1], [2.5], ["x"]], [[1.0], [2.5], None], {2}),
+        (1, "1"),
+        (2**70, str(2**70)),
+        ({"a": 1, "b": None}, '{"a": 1, "b": null}'),
+        ([{"a": 1}, {"b": "é"}], '[{"a": 1}, {"b": "é"}]'),
+        ([1, 2.5, True], "[1, 2.5, true]"),
         (
-            [[{"role": "user"}], [{"name": "b"}], [{"role": []}]],
-            [[{"role": "user", "name": None}], [{"role": None, "name": "b"}], None],
-            {2},
+            {"t": DAY, "d": decimal.Decimal("1.10"), "n": np.int64(3), "v": np.array([1])},
+            '{"t": "2020-01-01", "d": 1.1, "n": 3, "v": [1]}',
         ),
-        ([{"a": 2**62 + 1}, {"a": 0.5}, {"a": 0.5}], [None, {"a": 0.5}, {"a": 0.5}], {0}),
-        ([DAY, 5, DAY], [DAY, None, DAY], {1}),
-        ([0.5, True, 1.5], [0.5, None, 1.5], {1}),
-        ([b"a", "b"], [None, "b"], {0}),
-        ([0, 0.5, None], [0.0, 0.5, None], set()),
+        ([b"x", "y"], None),
+        ({"a": b"x"}, None),
+        ({"a": SURROGATE}, None),
     ],
-    ids=str,
+    ids=lambda value: repr(value)[:20],
 )
-def test_rows_that_do_not_go_together_fail_and_nothing_of_the_others_is_lost(given, taken, failed):
-    column, reasons = sources._column("x", given)
-    assert column.to_pylist() == taken and reasons.keys() == failed
+def test_a_template_writes_a_python_value_as_it_is(value, written):
+    (body,) = contents([{"x": value}], system="{id}", prompt="{x}")
+    assert (body and body["messages"][0]["content"]) == written
 
 
-def test_messages_beside_some_of_another_shape_keep_all_their_fields(emulator):
-    named = [{"role": "user", "content": "second", "name": "bob"}]
-    rows = [
-        {"said": [{"role": "user", "content": "first"}]},
-        {"said": named},
-        {"said": [{"role": "user", "content": [{"type": "text", "text": "third"}]}]},
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ({"a": b"secret"}, "x holds bytes, which JSON has not"),
+        ([{"a": SURROGATE}], "x holds a lone surrogate, which UTF-8 cannot write"),
+        ({"a": {1, 2}}, "x holds set, which JSON has not"),
+        (DEEP, "x is list that no column can hold"),
+        (..., "x is ellipsis that no column can hold"),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_what_no_column_can_hold_has_a_reason(value, reason):
+    array, reasons = columns.of_values("x", [None, value], columns.kind_of(value))
+    assert reasons == {1: reason} and array.to_pylist() == [None, None]
+
+
+@pytest.mark.parametrize("value", [[1, "a"], [{"a": 1}, {"a": "x"}], {"a": 1}], ids=str)
+def test_what_is_no_text_is_not_sent_as_its_json(value):
+    endpoint = Embeddings(**COMMON, input="x")
+    array, _ = columns.of_values("x", [value], columns.kind_of(value))
+    (reason,) = endpoint.invalid(pa.table({"x": array})).values()
+    assert reason in ("x is list<item: json>, not text", "x is json, not text")
+
+
+def test_messages_of_any_shape_go_in_and_come_back_as_they_were(emulator):
+    said = [
+        [{"role": "user", "content": "first"}],
+        [{"role": "user", "content": "second", "name": "bob"}],
+        [{"role": "system", "content": "third"}, {"role": "user", "content": [{"type": "text", "text": "hi"}]}],
     ]
+    rows = [{"said": messages} for messages in said]
     outcome = run(rows, ChatCompletions(model="gpt-4o-mini", api=API(base_url=emulator.base_url), messages="said"))
-    sent = {request["body"]["messages"][0]["content"]: request["body"]["messages"] for request in emulator.requests()}
-    assert sent.keys() == {"first", "second"} and sent["second"] == named
-    assert [row["said"] for row in outcome.rows("failed")] == [rows[2]["said"]]
+    key = json.dumps
+    assert sorted((request["body"]["messages"] for request in emulator.requests()), key=key) == sorted(said, key=key)
+    assert sorted((row["said"] for row in outcome.rows()), key=key) == sorted(said, key=key)
+
+
+@pytest.mark.parametrize("kind", ["table", "dicts"])
+def test_a_whole_number_is_sent_as_one_though_its_column_holds_floats(emulator, kind):
+    rows = [{"prompt": "a", "most": 20.0}, {"prompt": "b", "most": None}, {"prompt": "c", "most": 20.5}]
+    endpoint = ChatCompletions(model="gpt-4o-mini", api=API(base_url=emulator.base_url), max_tokens=column("most"))
+    outcome = run([pa.Table.from_pylist(rows)] if kind == "table" else rows, endpoint)
+    sent = {request["body"]["messages"][0]["content"]: request["body"] for request in emulator.requests()}
+    assert sent.keys() == {"a", "b"} and repr(sent["a"]["max_tokens"]) == "20" and "max_tokens" not in sent["b"]
+    (failed,) = outcome.rows("failed")
+    assert failed["error"]["kind"] == "invalid_input" and failed["error"]["message"] == "most is not a whole number"
 
 
 def test_a_row_without_a_model_of_its_own_fails_alone(emulator):

@@ -431,17 +431,36 @@ def test_a_bad_json_line_is_named(tmp_path, line, reason, packed):
         read(str(path))
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        [{"k": 1}, None, {"k": "é"}],
+        [[{"content": "s"}, {"content": [{"type": "text"}]}]],
+        [["a"], {"a": 1}],
+        [[0.5, True]],
+        [{"f": [0.5, True]}],
+        [[2**70]],
+        [["a"], [1]],
+    ],
+    ids=str,
+)
+def test_lists_and_objects_without_a_type_in_common_become_json_text(tmp_path, values):
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(json.dumps({"ok": 1, "c": value}) for value in values))
+    (table,) = read(str(path))
+    assert table.schema == pa.schema([("ok", pa.int64()), ("c", pa.string())])
+    assert [value and json.loads(value) for value in table["c"].to_pylist()] == values
+
+
 def test_values_without_a_type_in_common_name_file_and_column_but_not_the_value(tmp_path):
     path = tmp_path / "a.jsonl"
     for values in (
         [1, "secret"],
-        [{"k": 1}, {"k": "secret"}],
         [2**70, "secret"],
         [0.5, True],
         [True, 1],
-        [[0.5, True]],
-        [{"f": [0.5, True]}],
-        [[2**70]],
+        [["secret"], "secret"],
+        [{"k": "secret"}, 1],
     ):
         path.write_text("\n".join(json.dumps({"ok": 1, "c": value}) for value in values))
         with pytest.raises(ValueError, match=r"a\.jsonl: column 'c'") as raised:
@@ -945,6 +964,17 @@ def test_rows_whose_values_differ_in_type_are_all_written(tmp_path):
     write(tmp_path, [{"id": i, "value": value} for i, value in enumerate(values)])
     rows = sorted(written_rows(tmp_path), key=lambda row: row["id"])
     assert [row["value"] for row in rows] == values
+
+
+def test_of_a_row_what_has_no_type_is_written_as_json_text(tmp_path):
+    said = [{"content": "be brief"}, {"content": [{"type": "text", "text": "é"}]}]
+    values = [said, [{"content": "x"}], [1, "a"], {"k": [1, "a"]}] * 5
+    write(tmp_path, [{"id": i, "value": value} for i, value in enumerate(values)])
+    rows = sorted(written_rows(tmp_path), key=lambda row: row["id"])
+    read = [row["value"] if i % 4 == 1 else json.loads(row["value"]) for i, row in enumerate(rows)]
+    assert read == values and "é" in rows[0]["value"]
+    with pytest.raises(TypeError, match="a row of 'value' has a value that Arrow cannot hold"):
+        write(tmp_path / "bytes", [{"value": [b"a", 1, {"b": 2}]}])
 
 
 def test_many_small_tables_make_few_row_groups(tmp_path):

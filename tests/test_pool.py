@@ -632,6 +632,25 @@ def test_what_is_booked_is_sent_when_its_time_has_come_and_asks_no_second_time(m
     assert harness.log == ["first", "second"] and len(line.asked) == 2
 
 
+def test_a_redis_that_takes_long_to_answer_takes_no_booking_back(make):
+    harness = make(4)
+    line = shared(harness, booking(5.0))
+    reserve = line.reserve
+
+    def reserve_slowly(costs):
+        harness.clock.now += 0.5
+        return reserve(costs)
+
+    line.reserve = reserve_slowly
+    task = Task("task")
+    harness.submit(task)
+    settled(lambda: line.asked)
+    idle(harness)
+    harness.forward(5)
+    done(task)
+    assert len(line.asked) == 1 and not line.settled
+
+
 def test_what_was_booked_counts_from_when_it_is_sent_and_its_wait_as_throttled(make):
     harness = make(4)
     shared(harness, booking(5.0))

@@ -192,7 +192,7 @@ def test_a_label_and_what_it_was_made_from():
     "kind, body, name", [(Answers, {"answers": ["a"]}, "answers"), (Classifications, {"label": "A"}, "label")]
 )
 def test_what_was_asked_for_is_beside_it(kind, body, name):
-    options = {"return_metadata": True, "return_prompt": True, "params": {"expand": ["file"]}, "logprobs": 0}
+    options = {"return_metadata": True, "return_prompt": True, "expanded": ["file"], "logprobs": 0}
     endpoint = made(kind, output={name: "said", "prompt": "asked"}, **options)
     names = [field.name for field in endpoint.fields]
     assert names[0] == "said" and names[2:] == ["completion", "file", "asked"]
@@ -252,9 +252,35 @@ def test_every_text_has_the_label_of_the_example_like_it(emulator):
         assert row["selected_examples"][0]["document"] == row["id"] % 3
 
 
+@pytest.mark.parametrize(
+    "asked", [{"expanded": ["completion", "file"]}, {"params": {"expand": ["completion", "file"]}}]
+)
+def test_what_is_expanded_is_asked_for_and_added(emulator, asked):
+    rows = [{"question": "ball?", "query": "I am sad"}]
+    for kind in (Answers, Classifications):
+        endpoint = made(kind, emulator, **asked)
+        (row,) = run(rows, endpoint).rows()
+        assert json.loads(row["completion"])["object"] == "text_completion" and row["file"] is None
+        assert emulator.requests()[-1]["body"]["expand"] == ["completion", "file"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"expanded": "file"}, "expanded must be a list of"),
+        ({"expanded": ["prompt"]}, "expanded must be a list of"),
+        ({"expanded": ["file"], "params": {"expand": []}}, "one of them"),
+    ],
+)
+@pytest.mark.parametrize("kind", [Answers, Classifications])
+def test_what_cannot_be_expanded_is_refused(kind, options, says):
+    with pytest.raises(ValueError, match=says):
+        made(kind, **options)
+
+
 def test_both_from_files(emulator):
     file = uploaded("answers", {"text": "ball 1 is red", "metadata": "one"}, {"text": "cats purr"})(emulator)
-    options = {"file": file, "documents": None, "return_metadata": True, "params": {"expand": ["completion", "file"]}}
+    options = {"file": file, "documents": None, "return_metadata": True, "expanded": ["completion", "file"]}
     (row,) = run([{"question": "ball 1?"}], made(Answers, emulator, max_rerank=1, **options)).rows()
     assert row["selected_documents"] == [{"document": 0, "text": "ball 1 is red", "metadata": "one"}]
     assert json.loads(row["file"])["id"] == file and json.loads(row["completion"])["object"] == "text_completion"

@@ -57,21 +57,31 @@ def test_a_bucket_that_is_empty_holds_what_takes_of_it_and_nothing_else(what, co
     assert other is None or running.wait(other, START) == 0
 
 
-def test_a_request_larger_than_the_bucket_does_not_wait_for_ever_and_largest_says_so():
-    running = limiter(tokens_per_minute=500)
-    assert running.largest == 500
+def test_a_request_larger_than_the_bucket_does_not_wait_for_ever():
+    running = limiter()
     running.observe(running.take(tokens(10), START), headers(300, 290, "2s", "tokens"), START)
-    assert running.largest == 300
-    running.observe(running.take(tokens(10), START), headers(200, 180, "2s", "project-tokens"), START)
-    assert running.largest == 200
     assert running.wait(tokens(301), START + 60) == 0
+
+
+def test_a_request_of_several_rows_takes_a_fortieth_of_the_smallest_limit_or_what_half_of_the_requests_need():
+    running = limiter(tokens_per_minute=5000)
+    assert running.largest == 125
+    running.observe(running.take(tokens(10), START), headers(3000, 2990, "200ms", "tokens"), START)
+    assert running.largest == 75
+    running.observe(running.take(tokens(10), START), headers(2000, 1980, "600ms", "project-tokens"), START)
+    assert running.largest == 50
+    running.observe(running.take(tokens(10), START), headers(20, 19, "3s"), START)
+    assert running.largest == pytest.approx(200)
+    running.observe(running.take(tokens(10), START), headers(1, 0, "1m0s", "project-requests"), START)
+    assert running.largest == 2000
 
 
 def test_what_is_in_use_is_a_share_of_the_nearer_limit():
     running = limiter(requests_per_minute=60, tokens_per_minute=1000)
     for second in range(30):
         running.take(tokens(10), START + second)
-    assert running.used(START + 30) == pytest.approx(0.5)
+    assert running.used(START + 30) == pytest.approx(1)
+    assert running.used(START + 59) == pytest.approx(0.5, abs=0.01)
     assert 0 <= running.used(START + 1000) <= 0.01
 
 
@@ -102,7 +112,7 @@ def test_no_headers_make_it_raise_and_the_next_request_always_has_its_time(said,
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 10)), max_size=60))
 @settings(max_examples=100, deadline=None)
-def test_without_headers_too_the_next_request_has_its_time_within_ten_seconds(answers):
+def test_without_headers_too_the_next_request_has_its_time_within_five_minutes(answers):
     running, now = limiter(), START
     for refused, later in answers:
         grant = running.take(tokens(5), now)
@@ -110,7 +120,7 @@ def test_without_headers_too_the_next_request_has_its_time_within_ten_seconds(an
         running.observe(grant, {}, now, refused)
         now += max(0.0, running.wait(tokens(5), now))
     running.take(tokens(5), now)
-    assert 0 <= running.wait(tokens(5), now) <= 10.001
+    assert 0 <= running.wait(tokens(5), now) <= 300.001
 
 
 def test_requests_that_never_get_an_answer_do_not_stop_everything_for_ever():

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import wave
+from decimal import Decimal
 from pathlib import Path
 
 import duckdb
@@ -203,6 +204,39 @@ def test_finetune_of_a_model_that_completes_prompts(start, emulator, tmp_path):
     assert len(rows_in(folder)) == 2
     (request,) = [request for request in emulator.requests() if request["path"] == "/v1/completions"]
     assert request["body"]["model"].startswith("ft:davinci-002")
+
+
+def test_finetune_uploads_no_rows_of_a_form_that_the_model_does_not_take(start, emulator, tmp_path):
+    rows = [{"prompt": f"{n} ->", "completion": f" {n}\n"} for n in range(12)]
+    says = "a job for gpt-4o-mini does not take examples of completion: nothing was uploaded"
+    with pytest.raises(ValueError, match=says):
+        tune(start, emulator, tmp_path, rows, "--model", "gpt-4o-mini")
+    assert emulator.requests() == [] and len(list((tmp_path / "tuning").glob("part-*.jsonl"))) == 1
+    with pytest.raises(Exception, match="not supported in the v1/completions endpoint"):
+        tune(start, emulator, tmp_path, rows, "--model", "gpt-4o-mini", "--any-form", "--overwrite")
+    assert "/v1/files" in [request["path"] for request in emulator.requests()]
+
+
+def test_finetune_takes_messages_whose_contents_are_text_and_parts(start, emulator, tmp_path):
+    image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+    seen = {"role": "user", "content": [{"type": "text", "text": "What is it?"}, image]}
+    told = {"role": "system", "content": "Be brief."}
+    said = [[told, seen, {"role": "assistant", "content": f"a cat, {n}"}] for n in range(12)]
+    tune(start, emulator, tmp_path, [{"messages": each} for each in said], "--model", "gpt-4o-mini", "--prepare")
+    (written,) = (tmp_path / "tuning").glob("part-*.jsonl")
+    assert [json.loads(line)["messages"] for line in written.read_text().splitlines()] == said
+
+
+def test_finetune_says_what_training_costs_where_it_is_told_the_price(start, emulator, tmp_path, capsys):
+    rows = [{"messages": conversation(n)} for n in range(12)]
+    options = ["--model", "gpt-4o-mini", "--prepare", "--epochs", "2", "--price-per-million-tokens"]
+    tune(start, emulator, tmp_path, rows, *options, "0.50")
+    summary = json.loads((tmp_path / "tuning" / "summary.json").read_text())
+    assert Decimal(summary["price"]) == Decimal("0.5") * 2 * summary["tokens"] / 1_000_000
+    for wrong in ("x", "-1", "nan"):
+        with pytest.raises(SystemExit):
+            tune(start, emulator, tmp_path, rows, *options, wrong)
+        assert f"not a price in dollars: '{wrong}'" in capsys.readouterr().err
 
 
 def test_finetune_says_why_a_job_failed(start, emulator, tmp_path, capsys):

@@ -85,6 +85,20 @@ def test_it_does_not_grow_beyond_twice_what_is_used():
     assert refusals.pace == grown
 
 
+def test_what_is_accepted_every_twenty_seconds_teaches_a_pace_of_that():
+    refusals, now, accepted_at, refused = Refusals(), 0.0, -20.0, []
+    for _ in range(300):
+        now += max(1.0, refusals.wait(now))
+        refusals.take(now)
+        if now - accepted_at >= 20:
+            accepted_at = now
+            refusals.accepted(now)
+        else:
+            refused.append(now)
+            refusals.refused(now, now)
+    assert refusals.pace == pytest.approx(1 / 20, rel=0.2) and sum(at > now / 2 for at in refused) <= 5
+
+
 def test_refusals_alone_never_stop_it():
     refusals = Refusals()
     now = 0.0

@@ -299,7 +299,16 @@ CUT = {"status": "incomplete", "incomplete_details": {"reason": "max_output_toke
             b"{",
         ),
         (body(message({"type": "refusal", "refusal": "no"})), "is a refusal", b"no"),
-        (body({"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}"}), "or a tool call", b""),
+        (
+            body({"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}"}),
+            "the answer calls tools",
+            b'[{"id":"1","type":"function","name":"f","arguments":"{}"}]',
+        ),
+        (
+            body({"type": "web_search_call", "id": "w"}),
+            "the answer calls tools",
+            b'[{"type": "web_search_call", "id": "w"}]',
+        ),
     ],
 )
 def test_an_answer_that_does_not_fit_is_kept_with_its_text(said, reason, raw):
@@ -344,6 +353,25 @@ def test_a_refusal_is_answered_and_one_under_a_schema_is_not(emulator):
     assert row["output_text"] is None and row["refusal"]
     (failed,) = run([{"prompt": "REFUSE"}], made(emulator, schema=Review)).rows("failed")
     assert failed["error"]["kind"] == "bad_answer" and failed["error"]["raw"] == row["refusal"]
+
+
+@pytest.mark.parametrize(
+    ("options", "param", "advised"),
+    [
+        ({"schema": Review}, "text.format.schema", "schema"),
+        ({"schema": Review, "verbosity": "low"}, "text.verbosity", "verbosity"),
+        ({"verbosity": "low"}, "text", "verbosity"),
+        ({"reasoning_effort": "low"}, "reasoning.effort", "reasoning_effort"),
+        ({"reasoning": {"effort": "low"}}, "reasoning.effort", "reasoning"),
+    ],
+    ids=str,
+)
+def test_what_the_server_refuses_is_told_by_the_option_that_made_it(emulator, options, param, advised):
+    refusal = {"error": {"message": "Invalid", "param": param, "type": "invalid_request_error"}}
+    emulator.inject({"status": 400, "body": refusal}, times=5)
+    with pytest.raises(ConfigurationError, match=f"check the option '{advised}'"):
+        run([{"prompt": "q"}], made(emulator, **options))
+    assert emulator.ledger()["requests"] == 1
 
 
 def failure(code, message="An error occurred."):

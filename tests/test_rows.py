@@ -230,7 +230,7 @@ def test_null_empty_and_unusable_values_fail_alone_and_cost_nothing(emulator):
     assert sorted(row["id"] for row in failed) == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 99]
     reasons = {row["id"]: row["error"]["message"] for row in failed}
     assert reasons[1] == "text is empty" and reasons[2] == reasons[99] == "text is null"
-    assert reasons[4] == "text is bytes, where other rows have str" and "surrogate" in reasons[10]
+    assert reasons[4] == "text is binary, not text" and "surrogate" in reasons[10]
     for row in failed:
         assert row["error"]["kind"] == "invalid_input" and row["error"]["attempts"] is None
         assert row["error"].keys() == {"kind", "status", "code", "type", "message", "request_id", "attempts", "raw"}
@@ -241,7 +241,7 @@ def test_null_empty_and_unusable_values_fail_alone_and_cost_nothing(emulator):
 def test_bytes_beside_text_fail_alone(emulator):
     outcome = run([{"text": "good"}, {"text": b"bytes"}], embeddings(emulator))
     assert [row["text"] for row in outcome.rows()] == ["good"]
-    assert outcome.rows("failed")[0]["error"]["message"] == "text is bytes, where other rows have str"
+    assert outcome.rows("failed")[0]["error"]["message"] == "text is binary, not text"
 
 
 @pytest.mark.parametrize(

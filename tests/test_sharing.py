@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from timetables import limiter
 
 from benchmarks.quota.server import Rules
 from benchmarks.quota.simulation import Scenario, simulate
@@ -91,6 +92,78 @@ def test_headers_that_always_say_full_are_not_believed_for_long():
 def test_a_limit_of_a_second_of_which_no_header_tells(workers):
     seen = shared(workers, rules=of(quantum=1.0))
     assert seen.used >= 0.9 and seen.refused_later <= 0.02
+
+
+@pytest.mark.parametrize("workers", [1, 8])
+@pytest.mark.parametrize("period", [10.0, 60.0])
+def test_what_is_refilled_at_the_end_of_a_period_is_used_up_by_then(workers, period):
+    seen = shared(workers, rules=of(bucket=period, is_periodic=True), seconds=480)
+    assert seen.used_in(120, 480) >= 0.92 and seen.refused <= 0.001
+
+
+@pytest.mark.parametrize("workers", [1, 8])
+def test_so_are_tokens(workers):
+    seen = shared(workers, tokens=TOKENS, rules=of(is_periodic=True), seconds=480)
+    assert seen.used_in(120, 480) >= 0.92 and seen.refused <= 0.005
+
+
+@pytest.mark.parametrize(
+    "resets",
+    [
+        lambda seconds: f"{math.ceil(seconds)}s",
+        lambda seconds: str(math.ceil(seconds)),
+        lambda seconds: str(1_732_292_000 + int(seconds)),
+        lambda seconds: "1h0m0s",
+        lambda seconds: "1m0s",
+        lambda seconds: "",
+    ],
+    ids=["7s", "7", "Unix time", "1h0m0s", "1m0s", "none"],
+)
+@pytest.mark.parametrize("workers", [1, 8])
+def test_resets_that_are_rounded_or_wrong_slow_nobody_down(workers, resets):
+    seen = shared(workers, rules=of(resets=resets), seconds=300)
+    assert seen.used >= 0.97 and seen.refused <= 0.005
+
+
+def test_one_worker_uses_all_of_a_large_quota_whose_resets_are_a_few_milliseconds():
+    seen = shared(1, rules=Rules(rpm=60_000, tpm=60_000_000), seconds=40)
+    assert seen.used >= 0.95 and seen.refused == 0
+
+
+@pytest.mark.parametrize("charge", [0.5, 0.25, 0.1])
+@pytest.mark.parametrize("workers", [1, 8])
+def test_estimates_that_are_far_too_high_do_not_keep_from_using_all(workers, charge):
+    seen = shared(workers, tokens=TOKENS / charge, rules=of(charge=charge), seconds=480)
+    assert seen.used >= 0.98 and seen.refused <= 0.005
+
+
+@pytest.mark.parametrize(("until", "most"), [(1.0, 0.12), (5.0, 0.03)])
+@pytest.mark.parametrize("workers", [1, 8])
+def test_headers_that_come_no_more_are_forgotten_without_a_storm(workers, until, most):
+    seen = shared(workers, rules=of(until=until), seconds=360)
+    assert seen.used >= 0.97 and seen.refused <= most and seen.refused_later <= 0.005
+
+
+@pytest.mark.parametrize("workers", [1, 8])
+def test_limits_that_come_and_go_are_those_of_several_buckets(workers):
+    seen = shared(workers, rules=of(limits=(1.0, 2.0)))
+    assert seen.used >= 0.97 and seen.refused <= 0.001
+
+
+@pytest.mark.parametrize(("rpm", "workers", "most"), [(3, 1, 0.01), (10, 1, 0.03), (3, 8, 0.5), (10, 8, 0.3)])
+@pytest.mark.parametrize("retry_after", ["message", "none"])
+def test_a_small_quota_of_which_no_header_tells_is_found(rpm, workers, most, retry_after):
+    seen = shared(workers, rules=Rules(rpm=rpm, headers="none", retry_after=retry_after), seconds=3600)
+    assert seen.used >= 0.95 and seen.refused_later <= most
+
+
+@pytest.mark.parametrize(("workers", "most"), [(4, 0.01), (8, 0.01)])
+def test_requests_of_several_rows_are_small_enough_for_all_to_take_turns(workers, most):
+    """A small account's tokens, of which each takes as much as there is for a request."""
+    running = limiter(tokens_per_minute=200_000)
+    assert running.largest is not None
+    seen = shared(workers, rules=Rules(tpm=200_000), tokens=running.largest, seconds=600)
+    assert seen.used >= 0.97 and seen.refused <= most
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from beam_openai import media
 from beam_openai.folders import ReadFiles, count_files
 from beam_openai.folders.read import extension_of
 from beam_openai.parquet import ReadTables, count_rows, files
+
+
+def _files_of(endpoint: Any) -> tuple[str | None, frozenset[str]]:
+    """The column that files' bytes go in, and what their names end with; nothing, where the endpoint takes no files."""
+    if endpoint.takes_files:
+        main = getattr(endpoint, endpoint.main_input)
+        return main if main in endpoint.columns_read else None, endpoint.takes_files
+    given = [name for name in media.FILES if getattr(endpoint, name, None)]
+    # A file is one or the other, and a row has to have both.
+    return (getattr(endpoint, given[0]), media.FILES[given[0]]) if len(given) == 1 else (None, frozenset())
 
 
 class Input:
@@ -30,10 +41,8 @@ class Input:
         self._patterns = patterns
         self._format = format
         self._csv_text = csv_text
-        self._extensions = endpoint.takes_files
+        self._column, self._extensions = _files_of(endpoint)
         self.are_files = bool(self._extensions) and format is None and self._are_files()
-        main = getattr(endpoint, endpoint.main_input)
-        self._column = main if main in endpoint.columns_read else None
 
     @property
     def rows(self) -> ReadTables | ReadFiles:

@@ -26,7 +26,7 @@ class Progress:
         self._shown = False
         self._rate = 0.0
         self._last = (clock, 0.0)
-        self._throttled = (clock, 0.0)
+        self._looked_at, self._before = clock, dict[str, float]()
         self._limit = ""
         self.rows_known: int | None = None
 
@@ -50,13 +50,23 @@ class Progress:
 
     def _looked(self, counts: Mapping[str, float], now: float) -> str:
         """What limits the run, by the last seconds."""
-        then, before = self._throttled
-        if now - then >= _LOOK_SECONDS:
-            throttled = (counts.get("throttled", 0.0) - before) / (now - then)
-            self._limit = limit_of(
-                throttled, counts.get("in_flight", 0), counts.get("places", 0), bool(counts.get("cut_off"))
+        seconds = now - self._looked_at
+        if seconds >= _LOOK_SECONDS:
+            throttled, requests, retries = (
+                counts.get(name, 0.0) - self._before.get(name, 0.0) for name in ("throttled", "requests", "retries")
             )
-            self._throttled = now, counts.get("throttled", 0.0)
+            in_flight = counts.get("in_flight", 0)
+            # Before the first answer only one is sent; and while all wait to be tried again, nothing happens.
+            is_first = in_flight and not counts.get("requests", 0)
+            is_waiting = not (requests or retries or in_flight) and self._limit == "server"
+            self._limit = limit_of(
+                throttled / seconds,
+                in_flight,
+                counts.get("places", 0),
+                bool(counts.get("cut_off")),
+                bool(retries >= max(1, requests) or is_first or is_waiting),
+            )
+            self._looked_at, self._before = now, dict(counts)
         return self._limit
 
     def _smoothed(self, done: float, now: float) -> float:
@@ -77,7 +87,9 @@ def fitted(line: str, stream: TextIO) -> str:
     return line[: columns - 1] if columns else line
 
 
-def limit_of(throttled: float, in_flight: float, places: float, is_cut_off: bool = False) -> str:
+def limit_of(
+    throttled: float, in_flight: float, places: float, is_cut_off: bool = False, is_unanswered: bool = False
+) -> str:
     """What keeps a run from being faster: `quota`, `server` or `client`; empty where that cannot be told.
 
     Args:
@@ -85,6 +97,7 @@ def limit_of(throttled: float, in_flight: float, places: float, is_cut_off: bool
       in_flight: requests that the server has at the moment.
       places: how many it may have.
       is_cut_off: whether the Redis of the quota cannot be reached.
+      is_unanswered: whether most attempts come to nothing, or none has come to anything yet.
     """
     if is_cut_off:
         return "the quota's Redis, which cannot be reached"
@@ -92,6 +105,8 @@ def limit_of(throttled: float, in_flight: float, places: float, is_cut_off: bool
         return "quota"
     if not places:
         return ""
+    if is_unanswered:
+        return "server"
     # As many as may be are at the server, and the next wait for those; else there are no rows, or no time to send them.
     return "server" if in_flight >= 0.8 * places else "client"
 

@@ -85,7 +85,7 @@ def _add_flags(parser: argparse.ArgumentParser, kind: Any) -> _Flags:
         nargs="+",
         metavar="GLOB",
         help="Parquet, JSON Lines or CSV files, or a folder of them; compressed ones too; on any Beam filesystem"
-        + ("; or a folder or glob of files, each a row with path, name and its bytes" if kind.takes_files else ""),
+        + _files_too(kind),
     )
     data.add_argument(
         "--output", required=True, metavar="DIR", type=_named, help="a folder for the answered rows, as Parquet"
@@ -99,7 +99,10 @@ def _add_flags(parser: argparse.ArgumentParser, kind: Any) -> _Flags:
     data.add_argument(
         "--csv-text", action="store_true", help="leave CSV as it is written: its columns of whole numbers are text, too"
     )
-    data.add_argument("--overwrite", action="store_true", help="replace what earlier runs left in these folders")
+    of_files = "; in --files-dir, replace files of the same names and leave others" if kind.gives_files else ""
+    data.add_argument(
+        "--overwrite", action="store_true", help=f"replace what earlier runs left in the folders of rows{of_files}"
+    )
     data.add_argument("--column", metavar="NAME", help="the column to read (default: the endpoint's own)")
     if kind.gives_files:
         data.add_argument("--files-dir", metavar="DIR", type=_named, help="a folder for what is answered as files, too")
@@ -109,6 +112,7 @@ def _add_flags(parser: argparse.ArgumentParser, kind: Any) -> _Flags:
     is_template = kind.main_input == "prompt"
     rename: dict[str, str | None] = {
         "output": "output-column",
+        "expanded": "expand",
         **({} if is_template else {kind.main_input: None}),
         **dict.fromkeys(("api", "retry", "quota", "journal")),
     }
@@ -121,6 +125,15 @@ def _add_flags(parser: argparse.ArgumentParser, kind: Any) -> _Flags:
     other.add_argument("--debug", action="store_true", help="show Beam's messages, and tracebacks")
     other.add_argument("-h", "--help", action="help", help="show this and exit")
     return _Flags(options, server, retry, quota)
+
+
+def _files_too(kind: Any) -> str:
+    """What the help of --input says where files may be rows."""
+    beside = " or ".join(f"--{name}" for name in ("images", "audio") if name in kind.__dataclass_fields__)
+    if not kind.takes_files and not beside:
+        return ""
+    where = "" if kind.takes_files else f"where {beside} names the column of their bytes, "
+    return f"; or, {where}a folder or glob of files, each a row with path, name and its bytes"
 
 
 def _named(text: str) -> str:

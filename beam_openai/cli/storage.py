@@ -31,6 +31,7 @@ def add_uploads(verbs: Verbs) -> None:
     create.add_argument(
         "--concurrency", type=int, default=4, metavar="N", help="parts that are sent at a time (default: 4)"
     )
+    create.set_defaults(option_fields={"concurrency": "concurrency"})
     verbs.of(
         "upload",
         ("get", "show an upload", lambda server, given: uploads.get(server, given.id)),

@@ -164,9 +164,13 @@ def _is_file(key: str) -> bool:
     return key.startswith(("/", "./", "../", "~/"))
 
 
-def _file_text(path: str) -> str | None:
+def _file_text(path: str) -> str:
     try:
-        with open(os.path.expanduser(path), encoding="utf-8") as file:
+        with open(os.path.expanduser(path), encoding="utf-8", errors="replace") as file:
             return file.read()
-    except (OSError, UnicodeDecodeError):
-        return None
+    except OSError as error:
+        lacks = f"cannot be read ({error.strerror or error})"
+        for kind, reason in ((FileNotFoundError, "does not exist"), (IsADirectoryError, "is a folder, not a file")):
+            if isinstance(error, kind):
+                lacks = reason
+        raise errors.AuthenticationError(f"no API key: the file {path} {lacks} on this worker") from error

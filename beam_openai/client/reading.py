@@ -88,13 +88,17 @@ def chunks(answer: urllib3.BaseHTTPResponse, deadline: float, silence: float = m
 
 
 class closing:
-    """Gives the connection back after a whole body, and closes it after anything else."""
+    """Gives the connection back after a whole body, and closes it after anything else.
+
+    Also after an empty one: of a server that should have sent one, it may still come, and is not the next one's answer.
+    """
 
     def __init__(self, answer: urllib3.BaseHTTPResponse) -> None:
         self._answer = answer
 
     def __enter__(self) -> None:
-        pass
+        if self._answer.length_remaining == 0:
+            self._answer.close()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import socket
 import threading
 import weakref
@@ -11,12 +12,34 @@ from typing import Any, ClassVar
 import urllib3
 
 _SMALL_BYTES = 1 << 16
+_INTERIM = 100  # answers before an answer
+_SWITCHING_PROTOCOLS = 101
+
+
+class _Answer(http.client.HTTPResponse):
+    """One that may be preceded by interim ones, also by other than 100, which is all that http.client passes over.
+
+    To take a 103 for the answer would leave the real one to whoever has the connection next.
+    """
+
+    def _read_status(self) -> tuple[str, int, str]:
+        found: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
+        for _ in range(_INTERIM):
+            if not _SWITCHING_PROTOCOLS < found[1] < 200:
+                break
+            while self.fp.readline(_SMALL_BYTES).strip():
+                pass
+            found = super()._read_status()  # type: ignore[misc]
+        if _SWITCHING_PROTOCOLS <= found[1] < 200:
+            raise http.client.BadStatusLine(f"status {found[1]}, and no answer behind it")
+        return found
 
 
 class Connection:
     """What is added to a connection of urllib3."""
 
     _sockets: ClassVar[Sockets]
+    response_class = _Answer
     _socket: socket.socket | None = None
     _head: bytes | None = None
     sock: socket.socket | None

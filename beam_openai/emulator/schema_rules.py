@@ -150,7 +150,7 @@ def _not_strict(schema: dict[str, Any]) -> Iterator[str]:
     for keyword in _NOT_STRICT.split():
         if keyword in schema:
             yield f"'{keyword}' is not permitted"
-    if not {"type", "anyOf", "enum", "const"} & set(schema):
+    if not {"type", "anyOf"} & set(schema):
         yield "schema must have a 'type' key"
     kinds = schema.get("type", ())
     kinds = [kinds] if isinstance(kinds, str) else kinds

@@ -29,8 +29,8 @@ class ChatCompletions(Endpoint):
     Added too: `finish_reason: string` ("length": it was cut), `refusal: string`, `tool_calls: list<struct<id, type, name,
     arguments>>` (arguments as JSON), `usage: struct<prompt_tokens, completion_tokens, total_tokens, cached_tokens,
     reasoning_tokens>`; with `logprobs` a list of tokens with theirs. Where `n` is set, all but `usage` are lists of n. With
-    `schema` the answer's properties become columns of their types in place of `completion`; an answer that was cut,
-    refused or does not fit fails its row: kind `bad_answer`, its text in `error.raw`.
+    `schema` the answer's properties become columns of their types in place of `completion`; an answer that was cut or
+    refused, that calls tools or does not fit fails its row: kind `bad_answer`, its text or calls in `error.raw`.
 
     One row a request, so a row that the server refuses costs nothing and takes no other with it; one that fails as
     `bad_answer` was paid for. Whatever else the server knows goes in `params`.
@@ -183,6 +183,10 @@ class ChatCompletions(Endpoint):
             said.append({"role": "user", "content": _content(row)})
         return Request(self.path, {**self.options(rows), "messages": said})
 
+    @property
+    def made_options(self) -> dict[str, str]:
+        return {"response_format": "schema"} if self._shape else {}
+
     def options(self, rows: pa.Table | None = None) -> dict[str, Any]:
         asked = {"response_format": self._shape.response_format} if self._shape else {}
         return {**asked, **super().options(rows)}
@@ -208,8 +212,16 @@ class ChatCompletions(Endpoint):
         """The columns of a schema, if there is one."""
         if self._shape is None:
             return []
-        cut = "raise max_completion_tokens" if read["finish_reason"] == "length" else None
-        return answers.typed(self._shape, read["completion"], read["refusal"], cut)
+        calls = answers.calls_as_json(read["tool_calls"])
+        return answers.typed(self._shape, read["completion"], read["refusal"], calls, self._cut(read["finish_reason"]))
+
+    def _cut(self, finish_reason: str | None) -> str | None:
+        """Why an answer is not complete, and what would help."""
+        if finish_reason == "content_filter":
+            return "a content filter stopped it"
+        is_old = self.max_tokens is not None and self.max_completion_tokens is None
+        most = "max_tokens" if is_old else "max_completion_tokens"
+        return f"raise {most}" if finish_reason == "length" else None
 
 
 def _unusable(read: list[dict[str, Any]]) -> Bad | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 import pyarrow as pa
@@ -13,7 +13,7 @@ from beam_openai import answers, texts
 from beam_openai.answers import Answer
 from beam_openai.call import Endpoint, option
 from beam_openai.client import Request, Response
-from beam_openai.documents import Texts, beside, invalid_texts, one_source, selected, tokens, written
+from beam_openai.documents import Texts, beside, check_expanded, invalid_texts, one_source, selected, tokens, written
 from beam_openai.errors import BadAnswerError
 from beam_openai.options import Column, check, check_sampling
 from beam_openai.tokens import Counts
@@ -29,7 +29,7 @@ class Classifications(Endpoint):
     These are `selected_examples: list<struct<document, text, label>>` (`document: int64`, the place in the list or file,
     from 0; with `return_metadata` also `metadata: string`); null where a server does not name them. OpenAI writes labels
     with a capital, whatever the examples have. Where they are asked for by `logprobs`, `return_prompt` or
-    `params={"expand": ["completion", "file"]}`, there are `completion` and `file` (both JSON) and `prompt: string`.
+    `expanded`, there are `completion` and `file` (both JSON) and `prompt: string`.
 
     Limits, by OpenAI's API reference: 2 to 200 examples, or a file; 2 to 200 labels. One row a request. Rows without a text,
     or with a list that cannot be sent, fail before anything is sent and cost nothing. OpenAI removed this endpoint in
@@ -49,6 +49,7 @@ class Classifications(Endpoint):
       logit_bias: -100 to 100 for ids of tokens: how much likelier each is to be.
       return_metadata: whether to add what a file holds beside each text.
       return_prompt: whether to add the prompt that was made of it all.
+      expanded: a list of "completion", "file" or both: what to add whole, and not by its id; the API calls it `expand`.
       user: an end user's id, passed on for abuse monitoring.
     """
 
@@ -68,6 +69,7 @@ class Classifications(Endpoint):
     logit_bias: dict[str, float] | None = option()
     return_metadata: bool | None = option()
     return_prompt: bool | None = option()
+    expanded: list[Literal["completion", "file"]] | None = None
     user: str | Column | None = option()
 
     def __post_init__(self) -> None:
@@ -77,6 +79,7 @@ class Classifications(Endpoint):
         check("max_examples", self.max_examples, 1, float("inf"), whole=True)
         check_sampling(self)
         super().__post_init__()
+        check_expanded(self.expanded, self.params)
         self.examples = one_source("examples", self.examples, self.file, self.params)
 
     @property
@@ -93,6 +96,11 @@ class Classifications(Endpoint):
             pa.field("selected_examples", pa.list_(pa.struct(fields))),
             *(pa.field(name, pa.string()) for name in beside(self.options())),
         ]
+
+    def options(self, rows: pa.Table | None = None) -> dict[str, Any]:
+        # Not an option by its own name: transforms of Beam have a method of that.
+        asked = {"expand": self.expanded} if self.expanded is not None else {}
+        return {**asked, **super().options(rows)}
 
     def invalid(self, rows: pa.Table) -> dict[int, str]:
         return {

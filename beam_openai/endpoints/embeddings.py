@@ -20,7 +20,7 @@ from beam_openai.answers import Answer, Bad
 from beam_openai.call import Endpoint, option
 from beam_openai.client import Body, Request, Response
 from beam_openai.errors import BadAnswerError
-from beam_openai.options import check, check_choice
+from beam_openai.options import Column, check, check_choice, of_each
 from beam_openai.tokens import Counts
 
 DIMENSIONS = {
@@ -38,7 +38,8 @@ class Embeddings(Endpoint):
     Limits, by OpenAI's API reference: 2,048 texts and 300,000 tokens a request, 8,192 tokens a text. Rows that are null,
     empty, not text (or a list of token ids), or surely too long fail before anything is sent, and cost nothing. A row that
     makes the server refuse a request is found by halving, at most 2 * (log2(rows) + 1) requests more, none of them billed.
-    A row whose vector is NaN, null or of another length than the others' was paid for: kind `bad_answer`.
+    A row whose vector is NaN, null or of another length than the others' was paid for: kind `bad_answer`; where the models
+    are a column, rows of OpenAI's models whose vectors have another length than most around them are not sent.
 
     Attributes:
       input: the column to embed: text, or lists of token ids.
@@ -91,7 +92,22 @@ class Embeddings(Endpoint):
     def invalid(self, rows: pa.Table) -> dict[int, str]:
         values = rows[self.input]
         unusable = texts.unusable_token_ids if texts.is_token_ids(values.type) else texts.unusable
-        return unusable(values, self.input)
+        return {**self._of_other_lengths(rows), **unusable(values, self.input)}
+
+    def _of_other_lengths(self, rows: pa.Table) -> dict[int, str]:
+        """Rows whose model is known to give vectors that do not fit in one column with those of most others."""
+        if self.dimensions is not None or not isinstance(self.model, Column):
+            return {}
+        name = self.model.name
+        lengths = ((row, DIMENSIONS.get(str(model))) for row, model in enumerate(of_each(self.model, rows)))
+        known = {row: length for row, length in lengths if length}
+        ((usual, _),) = Counter(known.values()).most_common(1) or [(0, 0)]
+        return {
+            row: f"{name} is a model whose vectors have {length} numbers, where those of most rows have {usual}, and a "
+            "column holds one length: set dimensions, or run the models apart"
+            for row, length in known.items()
+            if length != usual
+        }
 
     def tokens(self, rows: pa.Table, count: Callable[[pa.Array], Counts]) -> Counts:
         values = rows[self.input]

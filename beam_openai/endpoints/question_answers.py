@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 import pyarrow as pa
@@ -13,7 +13,7 @@ from beam_openai import answers, texts
 from beam_openai.answers import Answer
 from beam_openai.call import Endpoint, option
 from beam_openai.client import Request, Response
-from beam_openai.documents import Texts, beside, invalid_texts, one_source, selected, tokens, written
+from beam_openai.documents import Texts, beside, check_expanded, invalid_texts, one_source, selected, tokens, written
 from beam_openai.errors import BadAnswerError
 from beam_openai.options import Column, check, check_sampling, column, number
 from beam_openai.tokens import Counts
@@ -29,7 +29,7 @@ class Answers(Endpoint):
 
     Those are `selected_documents: list<struct<document, text>>` (`document: int64`, the place in the list or file, from 0;
     with `return_metadata` also `metadata: string`); null where a server does not name them. Where they are asked for by
-    `logprobs`, `return_prompt` or `params={"expand": ["completion", "file"]}`, there are `completion` and `file` (both JSON)
+    `logprobs`, `return_prompt` or `expanded`, there are `completion` and `file` (both JSON)
     and `prompt: string`.
 
     Limits, by OpenAI's API reference: 1 to 200 examples, at most 200 documents (none: by the examples alone), or a file. One
@@ -56,6 +56,7 @@ class Answers(Endpoint):
       logit_bias: -100 to 100 for ids of tokens: how much likelier each is to be.
       return_metadata: whether to add what a file holds beside each text.
       return_prompt: whether to add the prompt that was made of it all.
+      expanded: a list of "completion", "file" or both: what to add whole, and not by its id; the API calls it `expand`.
       user: an end user's id, passed on for abuse monitoring.
     """
 
@@ -79,6 +80,7 @@ class Answers(Endpoint):
     logit_bias: dict[str, float] | None = option()
     return_metadata: bool | None = option()
     return_prompt: bool | None = option()
+    expanded: list[Literal["completion", "file"]] | None = None
     user: str | Column | None = option()
 
     def __post_init__(self) -> None:
@@ -90,6 +92,7 @@ class Answers(Endpoint):
             check(name, getattr(self, name), 1, float("inf"), whole=True)
         check_sampling(self)
         super().__post_init__()
+        check_expanded(self.expanded, self.params)
         self.documents = one_source("documents", self.documents, self.file, self.params)
         for name in ("examples", "examples_context"):
             if getattr(self, name) is None and name not in self.params:
@@ -109,6 +112,11 @@ class Answers(Endpoint):
             pa.field("selected_documents", pa.list_(pa.struct(fields))),
             *(pa.field(name, pa.string()) for name in beside(self.options())),
         ]
+
+    def options(self, rows: pa.Table | None = None) -> dict[str, Any]:
+        # Not an option by its own name: transforms of Beam have a method of that.
+        asked = {"expand": self.expanded} if self.expanded is not None else {}
+        return {**asked, **super().options(rows)}
 
     def invalid(self, rows: pa.Table) -> dict[int, str]:
         return {

@@ -30,7 +30,8 @@ class Responses(Endpoint):
     was cut, "content_filter"), `refusal: string`, `tool_calls: list<struct<id, type, name, arguments>>` of your own
     tools (arguments as JSON), `usage: struct<prompt_tokens, completion_tokens, total_tokens, cached_tokens,
     reasoning_tokens>`. With `schema` the answer's properties become columns of their types in place of `output_text`;
-    an answer that was cut, refused or does not fit fails its row: kind `bad_answer`, its text in `error.raw`.
+    an answer that was cut or refused, that calls tools or does not fit fails its row: kind `bad_answer`, its text or
+    calls in `error.raw`.
 
     One row a request, so a row that the server refuses costs nothing and takes no other with it. A response that failed
     though its HTTP status is 200 is asked for again where that was the server's trouble, and else fails its row: kind
@@ -129,6 +130,15 @@ class Responses(Endpoint):
         nested = {"text": text} if text else {}
         return {**nested, "reasoning": {"effort": self.reasoning_effort}} if self.reasoning_effort else nested
 
+    @property
+    def made_options(self) -> dict[str, str]:
+        made = {"reasoning": "reasoning_effort"} if self.reasoning_effort else {}
+        if self._shape:
+            made["text.format"] = "schema"
+        if self.verbosity:
+            made["text.verbosity"] = "verbosity"
+        return {**made, "text": "schema" if self._shape else "verbosity"}
+
     def options(self, rows: pa.Table | None = None) -> dict[str, Any]:
         return {**self._nested, **super().options(rows)}
 
@@ -202,7 +212,10 @@ class Responses(Endpoint):
             return []
         is_cut = read["status"] == "incomplete"
         cut = _CUT.get(read["incomplete_reason"], "the server does not say why") if is_cut else None
-        return answers.typed(self._shape, read["output_text"], read["refusal"], cut)
+        calls = answers.calls_as_json(read["tool_calls"])
+        if calls is None and cut is None and read["output_text"] is None:
+            calls = read["output_items"]  # those of the server's own tools
+        return answers.typed(self._shape, read["output_text"], read["refusal"], calls, cut)
 
 
 class _Item(msgspec.Struct):

@@ -19,6 +19,7 @@ from beam_openai import media, tables
 from beam_openai.client import guess
 from beam_openai.folders.names import Row, names_of, safe
 from beam_openai.parquet import files, sink
+from beam_openai.tokens import as_plain
 
 _HIDDEN = ("_", ".")
 _PLACING = "placing"
@@ -33,8 +34,8 @@ class WriteFiles(beam.PTransform):
     """Writes the bytes in a column of a bounded PCollection as files, named after another column; gives their paths.
 
     The column is `binary`, or a list of it; rows may be tables, dicts, `beam.Row`s or NamedTuples. A row called `cat.jpg`
-    whose bytes are a PNG becomes `cat.png`, one with a list `cat-0.png`, `cat-1.png`; null becomes no file. What ends a name
-    is told by the bytes: `bin` where they tell nothing.
+    whose bytes are a PNG becomes `cat.png`, one with a list `cat-0.png`, `cat-1.png`; null and an empty list become no
+    file. What ends a name is told by the bytes: `bin` where they tell nothing.
 
     Names are made safe: slashes, control characters and those that other systems forbid become `_`, points and spaces at
     the ends go, what is longer than 180 bytes is cut, and of a name that is null or empty `unnamed` is made. So no file
@@ -197,7 +198,7 @@ def _blobs_of(element: Any, column: str, name: str) -> Iterator[tuple[Any, list[
     check_name(rows, name)
     if column not in rows.column_names:
         raise ValueError(f"the rows have no column {column!r}; they have: {', '.join(rows.column_names)}")
-    values = rows[column]
+    values = as_plain(rows[column])
     if not (media.is_bytes(values.type) or media.is_all_null(values)):
         raise ValueError(f"{column} is {values.type}, and files are bytes")
     is_list = media.is_list(values.type)

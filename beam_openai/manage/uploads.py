@@ -55,8 +55,9 @@ def create(
       APIError: refused; or the file changed while it was sent.
     """
     path, size = os.fspath(path), LocalFile(os.fspath(path)).size
-    if part_bytes < 1 or concurrency < 1:
-        raise ValueError(f"part_bytes and concurrency must be at least 1, not {part_bytes} and {concurrency}")
+    for option, number in (("part_bytes", part_bytes), ("concurrency", concurrency)):
+        if number < 1:
+            raise ValueError(f"{option} must be at least 1, not {number}")
     unchanged = transfer.Unchanged(path)
     name = os.path.basename(path)
     asked: Object = {"filename": name, "purpose": purpose, "bytes": size, "mime_type": guess(name)}

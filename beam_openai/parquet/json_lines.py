@@ -1,10 +1,15 @@
-"""JSON Lines as tables."""
+"""JSON Lines as tables.
+
+A column of lists or objects that have no Arrow type in common, as the messages of a chat have none where some contents are
+text and others lists of parts, becomes one of text: each value as JSON. Messages and training data are read from that, too.
+"""
 
 from __future__ import annotations
 
 import decimal
 import io
 import itertools
+import json
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -23,7 +28,8 @@ def read_json_lines(path: str, start: int = 0, stop: int | None = None) -> Itera
     """The rows whose lines begin at byte `start` or later and before `stop`.
 
     Raises:
-      ValueError: a line is not a JSON object, or the values of a column have no type in common.
+      ValueError: a line is not a JSON object, or the values of a column have no type in common, and are not all lists or
+        objects.
     """
     try:
         with files.open_text(path) as source:
@@ -117,12 +123,25 @@ def _json_table(path: str, offset: int, rows: list[dict[str, Any]]) -> pa.Table:
 
 def _column(values: list[Any]) -> pa.Array:
     try:
+        return _typed(values)
+    except (pa.ArrowException, OverflowError, TypeError, ValueError):
+        if {type(value) for value in values if value is not None} <= {list, dict}:
+            return pa.array([None if value is None else _as_json(value) for value in values], pa.string())
+        raise
+
+
+def _typed(values: list[Any]) -> pa.Array:
+    try:
         array = pa.array(values)
     except OverflowError:
         return _large_integers(values)
     if _hides_a_bool(values, array.type):
         raise TypeError("true or false among numbers")
     return array
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _large_integers(values: list[Any]) -> pa.Array:

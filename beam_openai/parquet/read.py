@@ -32,7 +32,9 @@ class ReadTables(beam.PTransform):
     - JSON Lines: `.jsonl`, `.ndjson`, `.json`; one object a line. Types follow from the values, for
       each block of about 4 MB: strings stay strings, integers and fractions in one column become
       double where that is exact, integers beyond int64 become uint64 or decimal128(38, 0), objects
-      become structs, and a key that is missing is null.
+      become structs, and a key that is missing is null. A column of lists or objects that have no
+      type in common (messages whose contents are here text, there lists of parts) becomes text: each
+      as JSON, which `ChatCompletions(messages=...)` and `FineTuningData` take as well.
     - CSV: `.csv`, and with tabs `.tsv`; the first line names the columns. Columns are strings, and
       an empty cell is the empty string. A column is int64, and an empty cell null, where the whole
       first block of 4 MB is integers as a computer prints them (no `007`, no `+1`); a later block

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -27,10 +28,11 @@ class WriteTables(beam.PTransform):
     """Writes a bounded PCollection of `pa.Table` to Parquet files; gives their paths.
 
     Rows that are dicts, `beam.Row` or NamedTuples are written as well, gathered into tables within
-    their bundle. The parts are called `part-00000-of-00003-RUN.parquet`, where RUN is new for every
-    run, and appear when all rows have been written; a job that fails leaves no part (only a
-    `_beam-temp-*` folder, see `clear_temporary`). Without any rows there is the folder and no
-    part.
+    their bundle; of a row whose list or object has no Arrow type (messages with contents of text and
+    of parts) that is written as JSON text. The parts are called `part-00000-of-00003-RUN.parquet`,
+    where RUN is new for every run, and appear when all rows have been written; a job that fails
+    leaves no part (only a `_beam-temp-*` folder, see `clear_temporary`). Without any rows there is
+    the folder and no part.
 
     A part has the schema of the data. Where tables differ only in what widens without loss (null to
     any type, int32 to int64, float to double, a struct that gains fields, nullability), they share
@@ -165,9 +167,30 @@ def _as_tables(rows: Sequence[Any]) -> Iterator[pa.Table]:
     """
     try:
         yield tables.to_table(rows)
-    except (pa.ArrowException, OverflowError) as error:
+    except (pa.ArrowException, OverflowError):
         if len(rows) == 1:
-            names = ", ".join(map(repr, tables.as_dict(rows[0])))
-            raise TypeError(f"a row of {names} has a value that Arrow cannot hold") from error
+            yield _alone(tables.as_dict(rows[0]))
+            return
         yield from _as_tables(rows[: len(rows) // 2])
         yield from _as_tables(rows[len(rows) // 2 :])
+
+
+def _alone(row: Mapping[str, Any]) -> pa.Table:
+    """One row as a table: lists and objects that have no type, as messages with contents of text and of parts, as JSON.
+
+    Raises:
+      TypeError: the row has a value that Arrow cannot hold.
+    """
+    arrays = {}
+    for name, value in row.items():
+        try:
+            try:
+                arrays[name] = pa.array([value])
+            except (pa.ArrowException, OverflowError):
+                if not isinstance(value, list | tuple | Mapping):
+                    raise
+                arrays[name] = pa.array([json.dumps(value, ensure_ascii=False)])
+        except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
+            names = ", ".join(map(repr, row))
+            raise TypeError(f"a row of {names} has a value that Arrow cannot hold") from error
+    return pa.table(arrays)

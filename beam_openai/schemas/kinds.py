@@ -1,27 +1,31 @@
-"""What becomes of a JSON schema in Arrow, and how msgspec reads its values."""
+"""What becomes of a JSON schema, in its strict form, in Arrow, and how msgspec reads its values."""
 
 from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 import pyarrow as pa
+
+from beam_openai.schemas import references
+from beam_openai.schemas.shapes import types
 
 _Json = msgspec.Raw
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """A JSON schema's type: as Arrow has it, as msgspec reads it, a value of it, and what is inside."""
+    """A JSON schema's type: as Arrow has it, as msgspec reads it, a value of it, what is inside, and the choice there is."""
 
     arrow: pa.DataType
     parsed: Any
     sample: Any
     properties: Mapping[str, Kind] | None = None
     items: Kind | None = None
+    choice: tuple[Any, ...] | None = None
 
     @property
     def levels(self) -> int:
@@ -40,15 +44,15 @@ _PLAIN = {
 }
 
 
-def object_of(properties: Mapping[str, Any], definitions: Mapping[str, Any], within: tuple[str, ...] = ()) -> Kind:
-    """The kind of an object with these properties.
+def object_of(schema: Mapping[str, Any], root: Mapping[str, Any], within: tuple[str, ...] = ("#",)) -> Kind:
+    """The kind of an object.
 
     Args:
-      properties: JSON schemas by name.
-      definitions: those that a `$ref` may name.
+      schema: its own; it has properties.
+      root: what the references in it are about.
       within: references that it is in.
     """
-    kinds = {name: _kind(inner, definitions, within) for name, inner in properties.items()}
+    kinds = {name: _kind(inner, root, within) for name, inner in schema["properties"].items()}
     # Numbered, because a property's name may be anything.
     names = {f"f{number}": name for number, name in enumerate(kinds)}
     parsed = msgspec.defstruct("Inner", [(own, kinds[name].parsed) for own, name in names.items()], rename=names)
@@ -56,55 +60,45 @@ def object_of(properties: Mapping[str, Any], definitions: Mapping[str, Any], wit
     return Kind(arrow, parsed, {name: kind.sample for name, kind in kinds.items()}, properties=kinds)
 
 
-def resolved(schema: Any, definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema that a reference stands for."""
-    if not isinstance(schema, Mapping):
-        return {}
-    reference = schema.get("$ref")
-    if isinstance(reference, str):
-        return resolved(definitions.get(reference.rpartition("/")[2]), definitions)
-    if list(schema.get("allOf", [])[1:]) == [] and schema.get("allOf"):
-        return resolved(schema["allOf"][0], definitions)
-    return dict(schema)
-
-
-def _kind(schema: Any, definitions: Mapping[str, Any], within: tuple[str, ...]) -> Kind:
-    reference = schema.get("$ref") if isinstance(schema, Mapping) else None
-    if reference in within:
-        return _TEXT  # a type that holds itself: Arrow has none such
-    schema = resolved(schema, definitions)
-    within = (*within, reference) if reference else within
-    options = schema.get("anyOf") or schema.get("oneOf")
-    if options:
-        return _either(list(options), definitions, within)
-    type_ = schema.get("type")
-    if isinstance(type_, list):
-        return _either([{**schema, "type": one} for one in type_], definitions, within)
+def _kind(schema: Mapping[str, Any], root: Mapping[str, Any], within: tuple[str, ...]) -> Kind:
+    if (reference := schema.get("$ref")) is not None:
+        if reference in within:
+            return _TEXT  # a type that holds itself: Arrow has none such
+        return _kind(references.target(reference, root), root, (*within, reference))
+    if "anyOf" in schema:
+        return _either(schema["anyOf"], root, within)
+    if len(kinds := types(schema)) > 1:
+        return _either([{**schema, "type": kind} for kind in kinds], root, within)
     if "enum" in schema or "const" in schema:
-        return _one_of(schema.get("enum", [schema.get("const")]))
-    if type_ == "object" and schema.get("properties"):
-        return object_of(schema["properties"], definitions, within)
-    if type_ == "array" and "items" in schema:
-        inner = _kind(schema["items"], definitions, within)
+        return _one_of([schema["const"]] if "const" in schema else schema["enum"])
+    if kinds == ["object"] and schema.get("properties"):
+        return object_of(schema, root, within)
+    if kinds == ["array"]:
+        inner = _kind(schema["items"], root, within)
         return Kind(pa.list_(inner.arrow), list[inner.parsed], [inner.sample], items=inner)  # type: ignore[name-defined]
-    return _PLAIN.get(str(type_), _TEXT)
+    return _PLAIN.get(kinds[0], _TEXT)
 
 
-def _either(options: list[Any], definitions: Mapping[str, Any], within: tuple[str, ...]) -> Kind:
-    others = [option for option in options if not isinstance(option, Mapping) or option.get("type") != "null"]
+def _either(options: Sequence[Any], root: Mapping[str, Any], within: tuple[str, ...]) -> Kind:
+    others = [option for option in options if option.get("type") != "null"]
     if len(others) != 1:
         return _TEXT
-    kind = _kind(others[0], definitions, within)
+    kind = _kind(others[0], root, within)
     if len(others) == len(options) or kind is _TEXT:
         return kind
     return dataclasses.replace(kind, parsed=kind.parsed | None)
 
 
-def _one_of(values: list[Any]) -> Kind:
-    for python, kind in ((str, _PLAIN["string"]), (int, _PLAIN["integer"])):
-        there = [value for value in values if value is not None]
-        if there and all(type(value) is python and not _is_huge(value) for value in there):
-            return dataclasses.replace(kind, parsed=typing.Literal[tuple(values)], sample=there[0])
+def _one_of(values: Sequence[Any]) -> Kind:
+    there = [value for value in values if value is not None]
+    is_null_too = len(there) < len(values)
+    for pythons, name in (({str}, "string"), ({bool}, "boolean"), ({int}, "integer"), ({int, float}, "number")):
+        if there and {type(value) for value in there} <= pythons and not any(map(_is_huge, there)):
+            kind = _PLAIN[name]
+            parsed = typing.Literal[tuple(there)] if name == "string" else kind.parsed
+            choice = None if name == "string" else tuple(there)
+            parsed = parsed | None if is_null_too else parsed
+            return dataclasses.replace(kind, parsed=parsed, sample=there[0], choice=choice)
     return _TEXT
 
 
@@ -112,26 +106,34 @@ def _is_huge(value: Any) -> bool:
     return isinstance(value, int) and not -(2**63) <= value < 2**63
 
 
-def by_name(read: Any, kinds: Mapping[str, Kind]) -> dict[str, Any]:
+def by_name(read: Any, kinds: Mapping[str, Kind], place: str = "$") -> dict[str, Any]:
     """The properties of an object that msgspec has read, as Arrow takes them.
 
+    Args:
+      place: where the object stands, for the message.
+
     Raises:
-      ValueError: a number that should be whole is not.
+      ValueError: a number that should be whole is not, or a value is none of those there are to choose from.
     """
-    return {name: _as_arrow(getattr(read, f"f{number}"), kind) for number, (name, kind) in enumerate(kinds.items())}
+    return {
+        name: _as_arrow(getattr(read, f"f{number}"), kind, f"{place}.{name}")
+        for number, (name, kind) in enumerate(kinds.items())
+    }
 
 
-def _as_arrow(value: Any, kind: Kind) -> Any:
+def _as_arrow(value: Any, kind: Kind, place: str) -> Any:
     if value is None:
         return None
     if kind.parsed is _Json:
         return bytes(value).decode()
     if kind.items is not None:
-        return [_as_arrow(item, kind.items) for item in value]
+        return [_as_arrow(item, kind.items, f"{place}[...]") for item in value]
     if kind.properties is not None:
-        return by_name(value, kind.properties)
+        return by_name(value, kind.properties, place)
     if isinstance(value, float) and pa.types.is_integer(kind.arrow):
         if not value.is_integer():
-            raise ValueError("Expected a whole number, got one with a fraction")
-        return int(value)
+            raise ValueError(f"Expected a whole number, got one with a fraction - at `{place}`")
+        value = int(value)
+    if kind.choice is not None and value not in kind.choice:
+        raise ValueError(f"Invalid enum value {value!r} - at `{place}`")
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_openai.schemas import described as descriptions
-from beam_openai.schemas.kinds import Kind, by_name, object_of, resolved
+from beam_openai.schemas.kinds import Kind, by_name, object_of
 
 _MOST_LEVELS = 10
 
@@ -47,12 +48,9 @@ class Schema:
             self.name, self.json_schema = descriptions.json_schema(described)
         given = described.fields if isinstance(described, Schema) else described
         wanted = {field.name: field.type for field in given} if isinstance(described, (pa.Schema, Schema)) else {}
-        definitions = {**self.json_schema.get("$defs", {}), **self.json_schema.get("definitions", {})}
-        root = resolved(self.json_schema, definitions)
-        properties = root.get("properties")
-        if root.get("type") != "object" or not properties:
+        if self.json_schema.get("type") != "object" or not self.json_schema.get("properties"):
             raise ValueError(f"schema must describe an object with properties, not {str(described)[:100]!r}")
-        self._kind = object_of(properties, definitions)
+        self._kind = object_of(self.json_schema, self.json_schema)
         self._set_fields([pa.field(field.name, wanted.get(field.name, field.type)) for field in self._kind.arrow])
         if self._kind.levels > _MOST_LEVELS:
             raise ValueError(f"schema has {self._kind.levels} levels of objects, where OpenAI takes {_MOST_LEVELS}")
@@ -97,7 +95,7 @@ class Schema:
         try:
             read = msgspec.json.decode(text, type=self._kind.parsed)
         except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
-            raise ValueError(str(error)) from error
+            raise ValueError(_reason(text, error)) from error
         values = by_name(read, self._kind.properties or {})
         return [self._column(values[field.name], field) for field in self.fields]
 
@@ -109,6 +107,19 @@ class Schema:
         if self._may_overflow and _is_infinite(column):
             raise ValueError(f"Expected what {field.type} can hold - at `$.{field.name}`: a number out of its range")
         return column
+
+
+def _reason(text: str, error: Exception) -> str:
+    """What is wrong with a text; msgspec's own words mislead where there is none, or half a character in it."""
+    if not text.strip():
+        return "the text is empty"
+    try:
+        json.dumps(json.loads(text), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return "it escapes half of a character (a lone one of \\ud800 to \\udfff), which no text can hold"
+    except (ValueError, RecursionError):
+        pass
+    return str(error)
 
 
 def _again(name: str, json_schema: dict[str, Any], fields: list[pa.Field]) -> Schema:

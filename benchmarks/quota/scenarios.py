@@ -35,6 +35,8 @@ def full() -> Iterator[tuple[str, list[Scenario]]]:
     yield "Workers come and go", list(_coming_and_going())
     yield "The limits change at 200 s", list(_changing())
     yield "Headers lack or lie", list(_said())
+    yield "Refilled all at once when a period of the clock ends", list(_periodic())
+    yield "Tokens are reserved by far too high an estimate", [_of(n, tokens=_LARGE * 4, rules=_DEAR) for n in (1, 8)]
     yield "Small quotas", list(_small())
     yield (
         "A second has its own limit, of which no header tells",
@@ -42,6 +44,7 @@ def full() -> Iterator[tuple[str, list[Scenario]]]:
     )
 
 
+_DEAR = Rules(charge=0.25)
 _DAY = Rules(rpm=10_000 / 1440, bucket=86_400.0)
 
 
@@ -52,6 +55,14 @@ def _small() -> Iterator[Scenario]:
         yield _of(workers, "60 a minute", rules=Rules(rpm=60), seconds=1800)
         yield _of(workers, "200,000 tokens, 30,000 each", tokens=30_000, rules=Rules(tpm=200_000), seconds=3600)
         yield _of(workers, "10,000 a day", rules=_DAY, seconds=7200)
+        for rpm in (3, 10):
+            yield _of(workers, f"{rpm} a minute, no headers", rules=Rules(rpm=rpm, headers="none"), seconds=3600)
+
+
+def _periodic() -> Iterator[Scenario]:
+    for seconds in (60.0, 10.0, 1.0):
+        for workers in (1, 8, 64):
+            yield _of(workers, f"{seconds:.0f} s", rules=Rules(rpm=3000, bucket=seconds, is_periodic=True), seconds=600)
 
 
 def quick() -> list[Scenario]:
@@ -98,3 +109,5 @@ def _said() -> Iterator[Scenario]:
         yield _of(workers, "none, nor Retry-After", rules=Rules(headers="none", retry_after="none"))
         yield _of(workers, "always full", rules=Rules(headers="full"))
         yield _of(workers, "2 s late", rules=Rules(lag=2.0))
+        yield _of(workers, "none after 5 s", rules=Rules(until=5.0))
+        yield _of(workers, "now and then twice the limit", rules=Rules(limits=(1.0, 2.0)))

@@ -1,9 +1,11 @@
-"""A server's quota as the documented service keeps it: of requests and of tokens, refilled continuously."""
+"""A server's quota as the documented service keeps it: of requests and of tokens, refilled continuously; or otherwise."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import random
+from collections.abc import Callable
 
 from beam_openai.emulator.buckets import Bucket, Past, Periods, go_duration
 
@@ -23,6 +25,11 @@ class Rules:
       headers: which x-ratelimit headers are sent: "all", those of "requests" or "tokens" alone, "none", or "full": always as
         if nothing had been used.
       lag: they tell how it was so many seconds ago.
+      until: the second from which on they are not sent any more.
+      resets: writes what is told as the reset, in seconds.
+      limits: what is told as the limit is this times as much, at random one of them.
+      is_periodic: nothing is refilled before a period of the clock ends, of as many seconds as a bucket holds.
+      charge: what is taken for a token that is reserved.
       retry_after: how a 429 tells when to come again: "message" (in milliseconds), "header" (in whole seconds), "none".
     """
 
@@ -33,6 +40,11 @@ class Rules:
     tenant: float = 0.0
     headers: str = "all"
     lag: float = 0.0
+    until: float = math.inf
+    resets: Callable[[float], str] = go_duration
+    limits: tuple[float, ...] = (1.0,)
+    is_periodic: bool = False
+    charge: float = 1.0
     retry_after: str = "message"
 
     @property
@@ -55,12 +67,33 @@ class Reply:
     message: str = ""
 
 
+class _Periodic(Bucket):
+    """A bucket that is full again when a period of the clock ends, and gains nothing before."""
+
+    _period = 0
+
+    def level(self, now: float) -> float:
+        period = math.floor(now * self.per_second / self.capacity)
+        if period > self._period:
+            self._period, self._level = period, self.capacity
+        return self._level
+
+    def wait(self, units: float, now: float) -> float:
+        return self.reset(now) if units > self.level(now) else 0.0
+
+    def reset(self, now: float) -> float:
+        seconds = self.capacity / self.per_second
+        return (math.floor(now / seconds) + 1) * seconds - now
+
+
 class Server:
     """Admits or refuses, by rules that may change."""
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
-        self._buckets = [Bucket(max(1.0, rate * rules.bucket), rate, 0.0, rules.tenant) for rate in rules.rates]
+        kind = _Periodic if rules.is_periodic else Bucket
+        self._buckets = [kind(max(1.0, rate * rules.bucket), rate, 0.0, rules.tenant) for rate in rules.rates]
+        self._random = random.Random(0)
         self._pasts = [Past(bucket, rules.lag) for bucket in self._buckets] if rules.lag else []
         self._periods = Periods(rules.quantum) if rules.quantum else None
 
@@ -72,6 +105,7 @@ class Server:
 
     def ask(self, costs: tuple[float, float], now: float) -> Reply:
         """Takes a request's costs, or nothing."""
+        costs = costs[0], costs[1] * self.rules.charge
         wait = max(bucket.wait(cost, now) for bucket, cost in zip(self._buckets, costs))
         if self._periods:
             wait = max(wait, self._periods.wait(costs[0], self.rules.left[0] * (self.rules.quantum or 0.0), now))
@@ -98,12 +132,16 @@ class Server:
 
     def _headers(self, now: float) -> dict[str, str]:
         headers: dict[str, str] = {}
+        if now >= self.rules.until:
+            return headers
+        times = self._random.choice(self.rules.limits)
         for which, name in enumerate(("requests", "tokens")):
             if name not in _TOLD.get(self.rules.headers, (self.rules.headers,)):
                 continue
             bucket = self._pasts[which].bucket(now) if self._pasts else self._buckets[which]
             level = bucket.capacity if self.rules.headers == "full" else bucket.level(now - self.rules.lag)
-            headers[f"x-ratelimit-limit-{name}"] = f"{bucket.capacity:.0f}"
+            headers[f"x-ratelimit-limit-{name}"] = f"{times * bucket.capacity:.0f}"
             headers[f"x-ratelimit-remaining-{name}"] = str(math.floor(level + 1e-6))
-            headers[f"x-ratelimit-reset-{name}"] = go_duration((bucket.capacity - level) / bucket.per_second)
+            reset = bucket.reset(now) if self.rules.is_periodic else (bucket.capacity - level) / bucket.per_second
+            headers[f"x-ratelimit-reset-{name}"] = self.rules.resets(reset)
         return headers

@@ -96,7 +96,8 @@ class _Simulation:
     def ask(self, worker: _Worker, request: _Request) -> None:
         """A request has come to the server."""
         reply = self.server.ask(request.cost[:2], self.now)
-        self.record.asked(int(self.now), worker.number, request.cost, reply.admitted)
+        charged = request.cost._replace(tokens=request.cost.tokens * self.server.rules.charge)
+        self.record.asked(int(self.now), worker.number, charged, reply.admitted)
         seconds = self.scenario.latency * self.random.lognormvariate(0, 0.4) if reply.admitted else _TO_REFUSE
         self.at(self.now + seconds, worker.answered, request, reply)
 
