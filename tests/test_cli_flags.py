@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
-from beam_openai.cli import flags
+from beam_openai.cli import flags, run
 from beam_openai.options import Column
 
 
@@ -93,3 +93,16 @@ def test_a_value_of_another_type_is_wrong_usage(capsys, flag, text, says):
         read(f"--{flag}", text)
     assert ended.value.code == 2
     assert f"argument --{flag}: " in (told := capsys.readouterr().err) and says in told
+
+
+@pytest.mark.parametrize("runner", ["DataflowRunner", "dataflowrunner", "apache_beam.runners.DataflowRunner"])
+def test_the_project_is_google_s_on_its_runner(runner):
+    chosen = argparse.Namespace(project="p-1")
+    assert run._of_google(chosen, ["--runner", runner]) == ["--project", "p-1"] and not hasattr(chosen, "project")
+    assert run._of_google(chosen, ["--runner", runner]) == []
+
+
+@pytest.mark.parametrize("others", [[], ["--runner", "FlinkRunner"], ["--runner=PrismRunner"]])
+def test_elsewhere_the_project_is_the_api_s(others):
+    chosen = argparse.Namespace(project="proj_1")
+    assert run._of_google(chosen, others) == [] and chosen.project == "proj_1"

@@ -50,6 +50,13 @@ def unknown_in(arguments: Sequence[str]) -> list[str]:
     return beams.parse_known_args(arguments)[1]
 
 
+def is_on_google(options: Any) -> bool:
+    """Whether it is Dataflow that was asked for, whose `project` is Google's."""
+    from apache_beam.options.pipeline_options import StandardOptions
+
+    return str(options.view_as(StandardOptions).runner).lower().endswith("dataflowrunner")
+
+
 def names_a_runner(options: Any) -> bool:
     """Whether a runner was asked for; a portable one may know options that only its job server can name."""
     from apache_beam.options.pipeline_options import StandardOptions

@@ -54,6 +54,7 @@ def endpoint(parser: argparse.ArgumentParser, name: str, arguments: list[str]) -
     fields = _add_flags(parser, endpoint_class)
     rest = [argument for at, argument in enumerate(arguments) if at != arguments.index(name)]
     chosen, others = parser.parse_known_args(rest)
+    others += _of_google(chosen, others)
     main = endpoint_class.main_input
     names = fields.by_field(main, is_column=chosen.column is not None or main not in fields.endpoint.values())
     try:
@@ -76,7 +77,7 @@ def _add_flags(parser: argparse.ArgumentParser, kind: Any) -> _Flags:
     parser.epilog = (
         "JSON may stand in a file: --params @FILE. An option can have a value of its own in each row, where a column holds "
         "it: --max-tokens 'column(NAME)'. Any other option is Beam's own, as --runner FlinkRunner; without --runner the run "
-        "is in this process."
+        "is in this process. With --runner DataflowRunner, --project is Google's, and the API's is OPENAI_PROJECT_ID."
     )
     data = parser.add_argument_group("data")
     data.add_argument(
@@ -134,6 +135,15 @@ def _files_too(kind: Any) -> str:
         return ""
     where = "" if kind.takes_files else f"where {beside} names the column of their bytes, "
     return f"; or, {where}a folder or glob of files, each a row with path, name and its bytes"
+
+
+def _of_google(chosen: argparse.Namespace, others: list[str]) -> list[str]:
+    """What two read and Google means, on its runner: taken from the chosen."""
+    if not (hasattr(chosen, "project") and beams.is_on_google(beams.options_of(others))):
+        return []
+    project = chosen.project
+    del chosen.project
+    return ["--project", project]
 
 
 def _named(text: str) -> str:
