@@ -18,7 +18,7 @@ SCHEMA = {
     "properties": {
         "a": {"type": "string", "pattern": "^a+$"},
         "b": {"anyOf": [{"$ref": "#/$defs/q"}, {"type": "null"}]},
-        "c": {"type": "array", "items": {"enum": [1, 2]}, "minItems": 1},
+        "c": {"type": "array", "items": {"type": "integer", "enum": [1, 2]}, "minItems": 1},
     },
     "required": ["a", "b", "c"],
     "additionalProperties": False,
