@@ -43,7 +43,8 @@ class Batch:
 
     def __init__(self, bundle: Bundle, segments: list[Segment], attempts: int = 0, parent: Batch | None = None) -> None:
         self.owner = bundle
-        self._name: Part = Part(parent._name if parent else None)  # not itself, which has all its rows
+        # Kept by the outage for longer than the rows are by anyone.
+        self._part: Part = Part(parent._part if parent else None)
         self._depth: int = parent._depth + 1 if parent else 0
         self._bundle = bundle
         self._segments = segments
@@ -213,14 +214,12 @@ class Batch:
         if hopeless and not self._bundle.learned.answered:
             return errors.ConfigurationError(self._message(bad[0]))
         self._bundle.learned.answered |= len(bad) < self._rows
-        if not self._bundle.learned.answered and (down := self._service.fruitless(self._message(bad[0]))):
-            return down
         if not hopeless:
-            self._service.succeeded(self._name)
+            self._service.succeeded(self._part)
         else:
             self._service.unusable()
-            self._service.outage.ended(self._name)
-            if down := self._service.exhausted(self._name, errors.BadAnswerError(self._message(bad[0]))):
+            self._service.outage.ended(self._part)
+            if down := self._service.exhausted(self._part, errors.BadAnswerError(self._message(bad[0]))):
                 return down
         failures = {row: self._failure(why, response) for row, why in bad.items()}
         size = sum(len(response.body) if isinstance(column, list) else column.nbytes for column in columns)
@@ -317,7 +316,7 @@ class Batch:
 
     def _try_again(self, error: errors.APIError) -> None:
         """Queues the batch again, to go after the wait and before what was never sent; or gives up."""
-        self._service.unanswered(self._name, error, self._endpoint.retry.max_wait)
+        self._service.unanswered(self._part, error, self._endpoint.retry.max_wait)
         wait = self._wait(error)
         is_bad = isinstance(error, errors.BadAnswerError)
         # Where nothing was answered so far, few rows would tell no more alone.
@@ -331,10 +330,10 @@ class Batch:
             self._service.pool.submit(self, wait)
         elif is_bad and can_divide and (self._service.outage.are_unusable or not self._is_for_others_to_tell):
             self._divide(attempts=1)
-        elif not (can_divide and self._depth) and (down := self._service.exhausted(self._name, error)):
+        elif not (can_divide and self._depth) and (down := self._service.exhausted(self._part, error)):
             # Of what was divided only rows that stand alone count: a few that cannot be answered spoil many requests.
             self._service.stop(down)
-        elif self._service.awaits(self._name, error):
+        elif self._service.awaits(self._part, error):
             self._begin_anew(random.uniform(0.2, 1.0) * _OUTAGE_PAUSE)
         elif self._is_for_others_to_tell and not isinstance(error, errors.APITimeoutError):
             self._begin_anew(None)
@@ -388,7 +387,7 @@ class Batch:
 
         So the first that can be answered is soon found, if there is one.
         """
-        self._service.outage.ended(self._name)
+        self._service.outage.ended(self._part)
         if self._bundle.is_stopped:
             return
         pieces = list(self._bundle.packing.divided(self._segments))
@@ -397,7 +396,7 @@ class Batch:
             self._service.pool.submit(Batch(self._bundle, segments, attempts, self), -_DEPTH * self._depth)
 
     def _fail(self, kind: str, error: errors.APIError) -> None:
-        self._service.outage.lost(self._name)
+        self._service.outage.lost(self._part)
         raw = error.raw.decode("utf-8", "replace") if error.raw is not None else None
         self._bundle.failed(
             self._segments,

@@ -6,7 +6,7 @@ at which each must send for all together to use just what is refilled. In units 
 requests sent at t0 and t that were told x0 and x were left:
 
     R = limit / window              the refill; the window follows from the resets, see windows.py; or what was seen of it,
-                                    if that is more: what we sent less what the bucket lost, in 10 s or so, divided by 1.1,
+                                    if that is more: what we sent less what the bucket lost and 1, in 10 s or so, by 1.1,
                                     which fades by e in 10 minutes, and by a tenth where one was refused
     A = R - (x - x0) / (t - t0)     what all used; A / (1 - f) where a share f of ours was refused by an empty bucket
     D = R + (x - h) / T             what all should use: the refill, and what stands above the level h, within T
@@ -29,16 +29,16 @@ of one that is over), x is what is left of it, and nothing follows from an x of 
     h = a fiftieth of what the bucket holds; requests as above
     b = min(0.5 * (t - t0), 0.2) * (as above)
 
-D * (1 + b) is kept between R / 10 and 1.25 R, or more by how its 1 + b is more than that of who is alone; the pace is
-smoothed over a second. A bucket that is full tells only that less than R is used. Before it was first seen to go down, the
-pace begins at R / 500, or at a request a second if that is more, and R / 2 at most, and doubles in half the latency, in a
-second at least. Where that first request found the bucket empty, many have come at once: the pace begins at a twentieth of
-that, or at a request in 20 s if that is more, at any time within two of such gaps. Where one of the first requests costs 8
-times as much as the very first (for how long answers are was not known then), the pace begins anew by its cost. Later it
-doubles only for who has an answer in more than 4 s, in twice the latency, in 8 s at least. It never more than doubles from
-one answer to the next, nor goes beyond 8 times what is sent, where there is no more to send. Between requests the pace is
-kept evenly, and nothing is sent that what is left could not hold; but five minutes after the last one a request goes out,
-whatever was said.
+D * (1 + b) is kept between R / 10 and 1.25 R, or what a bucket of more than ten minutes holds in ten minutes, or more by
+how its 1 + b is more than that of who is alone; the pace is smoothed over a second. A bucket that is full tells only that
+less than R is used. Before it was first seen to go down, the pace begins at R / 500, or at a request a second if that is
+more, and R / 2 at most, and doubles in half the latency, in a second at least. Where that first request found the bucket
+empty, many have come at once: the pace begins at a twentieth of that, or at a request in 20 s if that is more, at any time
+within two of such gaps. Where one of the first requests costs 8 times as much as the very first (for how long answers are
+was not known then), the pace begins anew by its cost. Later it doubles only for who has an answer in more than 4 s, in
+twice the latency, in 8 s at least. It never more than doubles from one answer to the next, nor goes beyond 8 times what is
+sent, where there is no more to send. Between requests the pace is kept evenly, and nothing is sent that what is left could
+not hold; but five minutes after the last one a request goes out, whatever was said.
 
 Another limit is believed at once, and what is known changes in proportion. But where limits change twice in 100 answers,
 several buckets are told of in turn, and the lowest is kept to: each such change doubles how many answers in a row must tell
@@ -72,7 +72,7 @@ _MOST_AHEAD = 8
 _SELDOM = 4.0  # seconds between answers
 _SEEN_WITHIN, _SEEN_FOR, _SEEN_OF = 10.0, 600.0, 1.1
 _HELD, _MOST_PATIENCE = 100, 63  # answers
-_SHORT = 5.0  # seconds
+_SHORT, _SPENT_WITHIN = 5.0, 600.0  # seconds
 _UNTOLD, _SILENCE, _DOUBLED = 100, 30.0, 10.0
 
 
@@ -274,10 +274,11 @@ class Bucket:
         if self.limit is not None:
             self.limit = self._limit_text = self._before = None
             self._empty_until, self._grown_at = -math.inf, now
-        # Refusals of a pace that grows teach a better one than those of a burst.
-        self.pace, self._grown_at = pace * 2 ** ((now - self._grown_at) / _DOUBLED), now
         if now - self._newest > _SILENCE + 10 * _DOUBLED:
             self.pace, self._told, self._is_new = None, 0, True
+            return
+        # Refusals of a pace that grows teach a better one than those of a burst.
+        self.pace, self._grown_at = pace * 2 ** ((now - self._grown_at) / _DOUBLED), now
 
     def _adapt(self, sent: Sent, left: float, limit: float) -> None:
         """The law above; `sent` and `self._before` are t and t0."""
@@ -289,7 +290,7 @@ class Bucket:
         really = (sent.total - before.total) / seconds
         used = self._used_by_all((was_left - left) / seconds, really)
         own = self._own(sent, before, really, used)
-        self._see_refill(really - (1 + max(0.0, was_left - left)) / seconds, limit, seconds)
+        self._see_refill(really + (left - was_left) / seconds, limit, seconds)
         share = min(1.0, max(_LEAST_SHARE / 10, own / used))
         wanted = self._wanted(sent, left, seconds, share)
         is_full = min(left, was_left) + sent.cost >= _FULL * limit and not self._refusals
@@ -301,16 +302,16 @@ class Bucket:
                 pace = min(pace, max(_MOST_AHEAD * really, self._first_pace(sent.cost)))
         else:
             pace = self.pace + (1 - math.exp(-seconds / _SMOOTHED)) * (own * self._times(wanted, used) - self.pace)
-        self.pace = max(self._least(sent.cost, left), min(pace, _MOST * self.rate))
+        self.pace = max(self._least(sent.cost, left), min(pace, self._most(left, self._goal(sent.cost))))
         self._others = max(0.0, min(_MOST_OTHERS * self.rate, (1 - share) * used))
 
     def _see_refill(self, least: float, limit: float, seconds: float) -> None:
-        """At least so much was refilled a second: no less was taken by us than what the bucket has not lost."""
+        """At least so much was refilled a second: what we took, and what the bucket gained, told in whole units."""
         if self._refusals or self._is_periodic:
             least = 0.0
-        self._lately += (1 - math.exp(-seconds / _SEEN_WITHIN)) * (max(0.0, least) - self._lately)
+        self._lately += (1 - math.exp(-seconds / _SEEN_WITHIN)) * (least - self._lately)
         kept = self._seen * math.exp(-seconds / _SEEN_FOR) * (0.9 if self._refusals else 1.0)
-        self._seen = max(kept, self._lately / _SEEN_OF)
+        self._seen = max(kept, (self._lately - 1 / _SEEN_WITHIN) / _SEEN_OF)
         self._set_rate(limit)
 
     def _used_by_all(self, sinking: float, really: float) -> float:
@@ -339,8 +340,13 @@ class Bucket:
         if self._is_periodic:
             wanted = (left - goal) / max(1.0, self._window.ends - sent.at)
         # While there is more than enough, too, who came late must be able to catch up with the others.
-        most = _MOST * self.rate * fairness / (1 - 0.7 * weight)
+        most = self._most(left, goal) * fairness / (1 - 0.7 * weight)
         return min(most, max(0.1 * self.rate, wanted * fairness))
+
+    def _most(self, left: float, goal: float) -> float:
+        """What all may send a second: a little more than is refilled; of a day's bucket what it holds in ten minutes."""
+        is_long = self._window.seconds > _SPENT_WITHIN and not self._is_periodic
+        return max(_MOST * self.rate, (left - goal) / _SPENT_WITHIN if is_long else 0.0)
 
     def _times(self, wanted: float, used: float) -> float:
         """How many times as much as now is to be sent."""

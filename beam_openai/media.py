@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_openai.texts import is_binary, is_text
+from beam_openai.texts import is_binary, is_text, written
 from beam_openai.tokens import Counts, as_plain
 
 FILES = {"images": frozenset({"gif", "jpeg", "jpg", "png", "webp"}), "audio": frozenset({"mp3", "wav"})}
@@ -116,14 +116,14 @@ def unusable_images(column: pa.ChunkedArray, name: str) -> dict[int, str]:
     """Rows whose value is no image, URL, or list of such; null means none."""
     kind = column.type.value_type if is_list(column.type) else column.type
     if not (is_binary(kind) or is_text(as_plain(pa.nulls(0, kind)).type)):
-        return dict.fromkeys(range(len(column)), f"{name} is {column.type}, not an image's bytes or URL")
+        return dict.fromkeys(range(len(column)), f"{name} is {written(column.type)}, not an image's bytes or URL")
     return _unusable(column, name, lambda value: _wrong_image(value, name))
 
 
 def unusable_audio(column: pa.ChunkedArray, name: str) -> dict[int, str]:
     """Rows whose value is no sound; null means none."""
     if not (is_binary(column.type) or pa.types.is_null(column.type)):
-        return dict.fromkeys(range(len(column)), f"{name} is {column.type}, not sound's bytes")
+        return dict.fromkeys(range(len(column)), f"{name} is {written(column.type)}, not sound's bytes")
     wrong = f"{name} is neither WAV nor MP3"
     return _unusable(column, name, lambda value: None if audio_format(value) else wrong)
 

@@ -29,8 +29,10 @@ class Part:
 
 
 class _InVain:
-    """When a request's attempts came to nothing: the first, the last and the one before it. `is_servers`: any may be an
-    outage's."""
+    """When a request's attempts came to nothing: the first, the first that no outage explained, the last and the one before.
+
+    `is_servers` is whether any of them may have been an outage.
+    """
 
     def __init__(self, first: float, is_servers: bool) -> None:
         self.first = self._unexplained = self._last = first
@@ -46,7 +48,7 @@ class _InVain:
         self._unexplained, self._before, self._last = now, float("-inf"), now
 
     def fell_into(self, begin: float, end: float) -> bool:
-        """Whether the first did, or the last but one: the last itself may have been sent in this time, and end after it."""
+        """Whether the first unexplained did, or the last but one: the last may have begun in this time, and ended later."""
         return any(begin < at <= end for at in (self._unexplained, self._before))
 
 
@@ -58,6 +60,7 @@ class Outage:
         self._answered_at = float("-inf")
         self._began = float("inf")
         self._failed_at = float("-inf")
+        self._exhausted_at = float("inf")
         self._unanswered: dict[Part, _InVain] = {}
         self._exhausted: set[Part] = set()
         self._lost = 0
@@ -145,7 +148,7 @@ class Outage:
             return is_explained
 
     def exhausted(self, request: Part, error: errors.APIError, now: float) -> bool:
-        """Counts a request that spent its attempts, the first after the last answer; whether there is no point in going on.
+        """Counts a request that spent its attempts, if it failed first after the last answer; whether to give up.
 
         Before the first answer it is not waited: the address, the model or the server may be a wrong one.
         """
@@ -153,11 +156,14 @@ class Outage:
             attempts = self._unanswered.get(request)
             if attempts is not None and attempts.first <= self._answered_at:
                 return False
+            if not self._exhausted:
+                self._exhausted_at = now
             self._exhausted.add(request)
             if len(self._exhausted) < IN_A_ROW:
                 return False
+            began = min(self._began, self._exhausted_at)
         # What is no answer, but was paid for, tells of no outage.
-        return isinstance(error, errors.BadAnswerError) or self._answered_at < 0 or now - self._began >= SECONDS
+        return isinstance(error, errors.BadAnswerError) or self._answered_at < 0 or now - began >= SECONDS
 
 
 def _is_of_the_server(error: errors.APIError) -> bool:

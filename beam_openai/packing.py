@@ -133,13 +133,15 @@ class Packing:
             return True
         if not self._learned.refused:
             tokens = sum(float(segment.costs[:, (TOKENS, ANSWER_TOKENS)].sum()) for segment in segments)
+            if tokens > self.allowed(rows, tokens):
+                tokens = float(self.costs(segments)[:, (TOKENS, ANSWER_TOKENS)].sum())
             return tokens <= self.allowed(rows, tokens)
         # An estimate that rises by a little does not divide all that was packed by the one before.
         within = self._shares(self.costs(segments)).sum() <= 1.1
         return bool(within and rows <= self._learned.rows(self._endpoint.batch_size))
 
     def allowed(self, rows: int, tokens: float) -> float:
-        """What of a batch's tokens is sent at once: what the first answers show to be too many is divided in its turn."""
+        """For so many tokens the limiter is asked: what the first answers show to be too many is divided in its turn."""
         largest = self._largest() if rows > 1 else None
         return tokens if largest is None or tokens <= 1.1 * largest else largest
 

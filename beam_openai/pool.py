@@ -50,8 +50,9 @@ class Pool:
         self._throttled = 0.0
         self._refused_since: float | None = None
         self.proved = False
-        # Since it was last unproved: in which phase, when, how many in flight are of an earlier one, and when to go on.
+        # How often it was unproved, and how many are in flight since before the last time.
         self._phase = self._stale = 0
+        # When that was, and until when nothing is sent for it.
         self._unproved_at, self._not_before = float("inf"), float("-inf")
 
     @property
@@ -114,7 +115,8 @@ class Pool:
                 self._phase, self._stale, self._unproved_at = self._phase + 1, self._in_flight, now
             self.proved = False
             self._not_before = now + pause
-            self._ensure_watch()
+            if any(self._lanes.values()):
+                self._ensure_watch()
 
     def widen(self, size: int | None) -> None:
         """At least so many requests may be in flight."""
@@ -302,6 +304,7 @@ class Pool:
         self._ensure_watch()
 
     def _ensure_watch(self) -> None:
+        """A thread that has nothing to do is awake, and looks how long to sleep."""
         if self._idle:
             self._changed.notify()
         elif not self._starting and len(self._threads) < self._places.most + self._DECODERS:

@@ -167,11 +167,11 @@ class Limiter:
         """The most tokens for a request of several rows; None where nothing limits it.
 
         A fortieth of the smallest bucket or ceiling: others send, too, and large requests must wait for each other. More
-        where so many requests are not allowed: what uses all tokens with half of the requests.
+        where so many requests are not allowed: what uses all tokens with half of the requests, or a third of them at most.
         """
         tokens, most = self._least(_TOKENS)
         requests, _ = self._least(_REQUESTS)
-        return min(most, max(_PART * most, 2 * tokens / requests)) if most < math.inf else None
+        return max(_PART * most, min(2 * tokens / requests, most / 3)) if most < math.inf else None
 
     def _least(self, what: int) -> tuple[float, float]:
         """What a minute allows, and how much at once; infinite where nothing is known."""

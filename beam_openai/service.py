@@ -31,8 +31,6 @@ _MEMORY = 32 << 20
 """Bytes of answers, read or decoded and not handed out yet, that a service holds."""
 
 
-_FRUITLESS = 100
-"""Requests that were paid for before the first row that could be used, after which the job stops."""
 _PAUSE = 0.1
 """Seconds between two requests that find out whether an outage is over."""
 
@@ -68,7 +66,6 @@ class Service:
         self.totals: Counter[str] = Counter()
         self.reached = False
         self.outage = Outage()
-        self._fruitless = 0
         self._lock = threading.Lock()
         self._learned: dict[str, Learned] = {}
         self._learned_lock = threading.Lock()
@@ -140,15 +137,6 @@ class Service:
         if self.outage.unusable():
             self.pool.unprove()
 
-    def fruitless(self, why: str) -> errors.APIError | None:
-        """Counts a request of which no row could be used, before any could; the error that stops the job, if it should."""
-        self._fruitless += 1
-        if self._fruitless < _FRUITLESS:
-            return None
-        return errors.ServerDownError(
-            f"the first {_FRUITLESS} requests were answered, and no row could be used; the last: {why}"
-        )
-
     def exhausted(self, request: Part, error: errors.APIError) -> errors.APIError | None:
         """Counts a request that spent its attempts; the error that stops the job, if it should."""
         if isinstance(error, errors.APIConnectionError) and not (error.reached or self.reached):
@@ -159,10 +147,10 @@ class Service:
             )
         return None
 
-    def unanswered(self, request: Part, error: errors.APIError, pause: float) -> None:
-        """An attempt came to nothing. In an outage one request at a time, `pause` seconds apart, tells when it is over."""
+    def unanswered(self, request: Part, error: errors.APIError, max_wait: float) -> None:
+        """An attempt came to nothing. In an outage few requests, a tenth of a second apart, are to tell when it is over."""
         if self.outage.unanswered(request, error, time.monotonic()):
-            self.pool.unprove(min(_PAUSE, pause))
+            self.pool.unprove(min(_PAUSE, max_wait))
 
     def awaits(self, request: Part, error: errors.APIError) -> bool:
         """Whether an outage is waited for."""

@@ -247,3 +247,52 @@ def test_nothing_waits_for_what_the_bucket_could_never_hold_and_was_refused():
     running.take(1500, 5.0 + max(wait, 0))
     running.forgive(1500)
     assert running.wait(10, 5.0) <= max(wait, 0) + 60
+
+
+# After days
+
+
+@pytest.mark.parametrize("since_boot", [1e5, 3e5, 1e9])
+def test_a_clock_that_began_long_ago_changes_nothing(since_boot):
+    running, fresh = bucket(), bucket()
+    for second in range(20):
+        told(running, *minute(600, 10 * second), now=since_boot + second)
+        told(fresh, *minute(600, 10 * second), now=100.0 + second)
+    assert running.pace == pytest.approx(fresh.pace, rel=1e-3) and running.rate == pytest.approx(fresh.rate)
+
+
+@pytest.mark.parametrize("hours", [1, 3, 24, 24 * 30])
+def test_a_stream_may_rest_for_long_whether_its_server_tells_of_the_bucket_or_not(hours):
+    running, silent = bucket(), bucket()
+    told(running, *minute(600, 10))
+    told(silent, *minute(600, 10))
+    for second in range(150):
+        silent.observe({}, silent.take(1, float(second)), False, float(second))
+    later = 3600.0 * hours
+    told(running, *minute(600, 10), now=later)
+    told(running, *minute(600, 10), now=later + 1)
+    silent.observe({}, silent.take(1, later), False, later)
+    assert running.limit == 600 and running.wait(1, later + 60) <= 0
+    assert silent.limit is None and silent.wait(1, later + 1) <= 0
+
+
+def test_a_day_s_bucket_that_is_full_is_not_kept_for_the_day():
+    running, now = bucket(), 0.0
+    left = 10_000.0
+    sent = 0
+    while now < 300:
+        if running.wait(1, now) <= 0:
+            left = min(10_000.0, left) - 1
+            told(running, 10_000, int(left), f"{(10_000 - left) * 8.64:.2f}s", now=now)
+            sent += 1
+        now, left = now + 0.05, left + 0.05 / 8.64
+    assert sent > 2000  # of 35 that are refilled meanwhile
+
+
+@pytest.mark.parametrize("reset", ["1ms", "23h59m59s"])
+def test_a_few_odd_resets_are_forgotten(reset):
+    window, now = Window(), 0.0
+    for number in range(3000):
+        now += 1.0
+        window.learn(reset if number in (100, 200, 300) else "8640.00s", 100.0, 1000.0, now)
+    assert window.seconds == pytest.approx(86_400, rel=0.1) and not window.is_period

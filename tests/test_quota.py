@@ -63,7 +63,7 @@ def test_a_request_larger_than_the_bucket_does_not_wait_for_ever():
     assert running.wait(tokens(301), START + 60) == 0
 
 
-def test_a_request_of_several_rows_takes_a_fortieth_of_the_smallest_limit_or_what_half_of_the_requests_need():
+def test_a_request_of_several_rows_takes_a_fortieth_of_the_smallest_limit_or_what_half_of_the_requests_need_up_to_a_third():
     running = limiter(tokens_per_minute=5000)
     assert running.largest == 125
     running.observe(running.take(tokens(10), START), headers(3000, 2990, "200ms", "tokens"), START)
@@ -73,7 +73,7 @@ def test_a_request_of_several_rows_takes_a_fortieth_of_the_smallest_limit_or_wha
     running.observe(running.take(tokens(10), START), headers(20, 19, "3s"), START)
     assert running.largest == pytest.approx(200)
     running.observe(running.take(tokens(10), START), headers(1, 0, "1m0s", "project-requests"), START)
-    assert running.largest == 2000
+    assert running.largest == pytest.approx(2000 / 3)
 
 
 def test_what_is_in_use_is_a_share_of_the_nearer_limit():

@@ -90,7 +90,7 @@ def chunks(answer: urllib3.BaseHTTPResponse, deadline: float, silence: float = m
 class closing:
     """Gives the connection back after a whole body, and closes it after anything else.
 
-    Also after an empty one: of a server that should have sent one, it may still come, and is not the next one's answer.
+    Also after one that is told to be empty: it may still come, and is not the answer to the next request.
     """
 
     def __init__(self, answer: urllib3.BaseHTTPResponse) -> None:

@@ -328,7 +328,9 @@ def _as_json(messages: pa.ChunkedArray) -> pa.Array:
 
 def _unusable_messages(column: pa.ChunkedArray, name: str) -> dict[int, str]:
     if not texts.is_text(column.type) and not pa.types.is_list(column.type) and not pa.types.is_large_list(column.type):
-        return dict.fromkeys(range(len(column)), f"{name} is {column.type}, not a list of messages, or JSON")
+        return dict.fromkeys(
+            range(len(column)), f"{name} is {texts.written(column.type)}, not a list of messages, or JSON"
+        )
     read, unreadable = values.of_column(column)
     reasons = {row: f"{name} {reason}" for row, reason in unreadable.items()}
     if texts.is_text(column.type):

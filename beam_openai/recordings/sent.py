@@ -66,7 +66,8 @@ class Recordings:
         values = rows[self._audio]
         if not (texts.is_binary(values.type) or media.is_all_null(values)):
             hint = "; paths= takes a column of paths" if texts.is_text(values.type) else ""
-            return dict.fromkeys(range(len(values)), f"{self._audio} is {values.type}, not a recording's bytes{hint}")
+            said = f"{self._audio} is {texts.written(values.type)}, not a recording's bytes{hint}"
+            return dict.fromkeys(range(len(values)), said)
         names = self._names(rows)
         found = {} if names is None else _nameless(names, str(self._name))
         for row, value in enumerate(values):
@@ -119,7 +120,7 @@ def _nameless(names: pa.ChunkedArray, column: str) -> dict[int, str]:
     """Rows whose file has no name by which a server knows its format; null is no name at all, and told otherwise."""
     names = as_plain(names)
     if not texts.is_text(names.type):
-        return dict.fromkeys(range(len(names)), f"{column} is {names.type}, not the name of a file")
+        return dict.fromkeys(range(len(names)), f"{column} is {texts.written(names.type)}, not the name of a file")
     found = dict.fromkeys(texts.broken(names), f"{column} is not valid UTF-8")
     for row, name in enumerate(names):
         if row not in found and name.is_valid and _extension(name.as_py()) not in EXTENSIONS:

@@ -63,7 +63,8 @@ def _strict(schema: Any, root: Mapping[str, Any], place: str, within: tuple[str,
         found["items"] = _strict(found["items"], root, f"{place}.items", within)
     found = {**_type(found), **found}
     _check_types(found, place)
-    if "properties" in found:
+    if "object" in types(found):
+        found = {"properties": {}, **found}
         found.update(additionalProperties=False, required=list(found["properties"]))
     return found
 
