@@ -190,10 +190,11 @@ class Job:
         """Waits for parts that are being named, whose rows are all paid for; until there is another Ctrl-C."""
         if self._remote or self._finished.is_set() or not self._unnamed():
             return
-        with contextlib.suppress(OSError):
-            print("all rows are written: waiting until the parts have their names (Ctrl-C again: not)", file=sys.stderr)
         with contextlib.suppress(KeyboardInterrupt):
+            # Before it is said: the next Ctrl-C may follow at once.
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            with contextlib.suppress(OSError):
+                print("all rows are written: waiting until the parts have their names (Ctrl-C again: not)", file=sys.stderr)
             self._finished.wait()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
