@@ -318,20 +318,27 @@ class Batch:
         """Queues the batch again, to go after the wait and before what was never sent; or gives up."""
         self._service.unanswered(self._part, error, self._endpoint.retry.max_wait)
         wait = self._wait(error)
+        if wait is None:
+            self._give_up_trying(error)
+        elif isinstance(error, errors.RateLimitError):
+            # In this order it is due when the pause ends, and no later: before what was never sent.
+            self._service.pool.submit(self, max(wait, self._more_patience()))
+            self.limiter.pause(wait, time.monotonic())
+        else:
+            self._service.pool.submit(self, wait)
+
+    def _give_up_trying(self, error: errors.APIError) -> None:
+        """The attempts are spent: for the server's sake, or a row's, or an outage's."""
         is_bad = isinstance(error, errors.BadAnswerError)
         # Where nothing was answered so far, few rows would tell no more alone.
         least = 1 if self._bundle.learned.answered or self._depth else IN_A_ROW
         can_divide = self._rows > least and _may_be_a_row(error)
-        if wait is not None and isinstance(error, errors.RateLimitError):
-            # In this order it is due when the pause ends, and no later: before what was never sent.
-            self._service.pool.submit(self, max(wait, self._more_patience()))
-            self.limiter.pause(wait, time.monotonic())
-        elif wait is not None:
-            self._service.pool.submit(self, wait)
-        elif is_bad and can_divide and (self._service.outage.are_unusable or not self._is_for_others_to_tell):
+        # A few rows that cannot be answered spoil many requests: of what was divided only rows that stand alone count.
+        counts = not (can_divide and self._depth)
+        if is_bad and can_divide and (self._service.outage.are_unusable or not self._is_for_others_to_tell):
+            # Not counted either. Others have told, or there are none.
             self._divide(attempts=1)
-        elif not (can_divide and self._depth) and (down := self._service.exhausted(self._part, error)):
-            # Of what was divided only rows that stand alone count: a few that cannot be answered spoil many requests.
+        elif counts and (down := self._service.exhausted(self._part, error)) is not None:
             self._service.stop(down)
         elif self._service.awaits(self._part, error):
             self._begin_anew(random.uniform(0.2, 1.0) * _OUTAGE_PAUSE)

@@ -1,7 +1,8 @@
 """Values of Python rows as Arrow columns, of the types that each would have alone.
 
 What Arrow would make another value of beside others (1 beside 2.5, an object beside one with more fields) is not given the
-chance: objects, lists of them, and lists of several types are carried as JSON, `Json`, and come out of it as they went in.
+chance: objects, lists of them, lists of several types, and integers of more than 64 bits are carried as JSON, `Json`, which
+is how they are sent. The rows themselves come back as what they were.
 """
 
 from __future__ import annotations

@@ -194,7 +194,10 @@ class Job:
             # Before it is said: the next Ctrl-C may follow at once.
             signal.signal(signal.SIGINT, signal.default_int_handler)
             with contextlib.suppress(OSError):
-                print("all rows are written: waiting until the parts have their names (Ctrl-C again: not)", file=sys.stderr)
+                print(
+                    "all rows are written: waiting until the parts have their names (Ctrl-C again: not)",
+                    file=sys.stderr,
+                )
             self._finished.wait()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 

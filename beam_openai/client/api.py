@@ -168,9 +168,10 @@ def _file_text(path: str) -> str:
     try:
         with open(os.path.expanduser(path), encoding="utf-8", errors="replace") as file:
             return file.read()
+    except FileNotFoundError:
+        lacks = "does not exist"
+    except IsADirectoryError:
+        lacks = "is a folder, not a file"
     except OSError as error:
         lacks = f"cannot be read ({error.strerror or error})"
-        for kind, reason in ((FileNotFoundError, "does not exist"), (IsADirectoryError, "is a folder, not a file")):
-            if isinstance(error, kind):
-                lacks = reason
-        raise errors.AuthenticationError(f"no API key: the file {path} {lacks} on this worker") from error
+    raise errors.AuthenticationError(f"no API key: the file {path} {lacks} on this worker")
