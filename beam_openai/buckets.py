@@ -292,7 +292,8 @@ class Bucket:
         own = self._own(sent, before, really, used)
         self._see_refill(really + (left - was_left) / seconds, limit, seconds)
         share = min(1.0, max(_LEAST_SHARE / 10, own / used))
-        wanted = self._wanted(sent, left, seconds, share)
+        goal = self._goal(sent.cost)
+        wanted = self._wanted(sent, left, goal, seconds, share)
         is_full = min(left, was_left) + sent.cost >= _FULL * limit and not self._refusals
         self._is_new = self._is_new and is_full
         if is_full and (self._is_new or seconds > _SELDOM):
@@ -302,7 +303,7 @@ class Bucket:
                 pace = min(pace, max(_MOST_AHEAD * really, self._first_pace(sent.cost)))
         else:
             pace = self.pace + (1 - math.exp(-seconds / _SMOOTHED)) * (own * self._times(wanted, used) - self.pace)
-        self.pace = max(self._least(sent.cost, left), min(pace, self._most(left, self._goal(sent.cost))))
+        self.pace = max(self._least(sent.cost, left, goal), min(pace, self._most(left, goal)))
         self._others = max(0.0, min(_MOST_OTHERS * self.rate, (1 - share) * used))
 
     def _see_refill(self, least: float, limit: float, seconds: float) -> None:
@@ -329,11 +330,10 @@ class Bucket:
         own = ((sent.pace or 0.0) + (before.pace or 0.0)) / 2
         return min(own, really) if self._promptness < 0.5 else own
 
-    def _wanted(self, sent: Sent, left: float, seconds: float, share: float) -> float:
+    def _wanted(self, sent: Sent, left: float, goal: float, seconds: float, share: float) -> float:
         """D * (1 + b)."""
-        cost, goal = sent.cost, self._goal(sent.cost)
         within = max(min(10.0, max(2.0, self._window.seconds / 6)), 3 * (self._latency + seconds))
-        room = min(0.8 * goal, max(0.0, (self.limit or 0.0) - cost - goal))
+        room = min(0.8 * goal, max(0.0, (self.limit or 0.0) - sent.cost - goal))
         weight = min(0.5 * seconds, 0.2 if self._is_periodic else min(0.5, room / (self.rate * within)))
         fairness = 1 + weight * max(-0.7, min(0.3, -0.7 - math.log10(share) / 3))
         wanted = self.rate + (left - goal) / within
@@ -362,9 +362,9 @@ class Bucket:
     def _first_pace(self, cost: float) -> float:
         return max(self.rate * _FIRST, min(self.rate / 2, cost / _FIRST_GAP))
 
-    def _least(self, cost: float, left: float) -> float:
+    def _least(self, cost: float, left: float, goal: float) -> float:
         """The least pace: who hardly sends hardly learns."""
-        share = _LEAST_SHARE if left >= self._goal(cost) / 2 else _LEAST_SHARE / 100
+        share = _LEAST_SHARE if left >= goal / 2 else _LEAST_SHARE / 100
         return max(share * self.rate, min(self.rate, cost / _LONGEST_GAP))
 
     def _goal(self, cost: float) -> float:

@@ -31,20 +31,22 @@ def column(name: str) -> Column:
     return Column(name)
 
 
-def option(default: Any = None) -> Any:
-    """A field of an endpoint that is sent in the request's body under its own name, if it is set."""
-    return dataclasses.field(default=default, metadata={"wire": True})
+def option(default: Any = None, sent_as: str | None = None) -> Any:
+    """A field of an endpoint that is sent in the request's body, if it is set, under its own name or another."""
+    return dataclasses.field(default=default, metadata={"sent_as": sent_as} if sent_as else {"wire": True})
 
 
 def sent(endpoint: Any) -> dict[str, Any]:
-    """The options of an endpoint that are set, by their names: values and columns."""
+    """The options of an endpoint that are set, by their names in the body: values and columns."""
     kind: Any = type(endpoint)
-    return {name: value for name in _wire(kind) if (value := getattr(endpoint, name)) is not None}
+    return {name: value for name, field in _wire(kind).items() if (value := getattr(endpoint, field)) is not None}
 
 
 @functools.cache
-def _wire(kind: type) -> list[str]:
-    return [field.name for field in dataclasses.fields(kind) if field.metadata.get("wire")]
+def _wire(kind: type) -> dict[str, str]:
+    """The names in the body, and the fields that are sent under them."""
+    marked = [field for field in dataclasses.fields(kind) if field.metadata.keys() & {"wire", "sent_as"}]
+    return {field.metadata.get("sent_as", field.name): field.name for field in marked}
 
 
 def whole_numbers(endpoint: Any) -> frozenset[str]:
@@ -56,7 +58,8 @@ def whole_numbers(endpoint: Any) -> frozenset[str]:
 @functools.cache
 def _whole(kind: type) -> frozenset[str]:
     types = {field.name: set(re.findall(r"\w+", str(field.type))) for field in dataclasses.fields(kind)}
-    return frozenset(name for name in _wire(kind) if "int" in types[name] and not types[name] & {"float", "str"})
+    wire = _wire(kind).items()
+    return frozenset(name for name, field in wire if "int" in types[field] and not types[field] & {"float", "str"})
 
 
 def of_row(options: dict[str, Any], rows: pa.Table, whole: Set[str] = frozenset()) -> dict[str, Any]:

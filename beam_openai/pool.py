@@ -297,11 +297,9 @@ class Pool:
         """Another thread must look at the queues, since this one will be busy."""
         if not any(self._lanes.values()):
             return
-        if self.proved and self._in_flight >= self._places.number:
-            return  # who gives up a place looks at them
-        if not self.proved and self._unproved_at == float("inf") and self._in_flight:
-            return
-        self._ensure_watch()
+        now = self._clock()
+        if self._in_flight < self._most(now) or self._next_probe(now) < float("inf"):
+            self._ensure_watch()  # else who gives up a place looks at them
 
     def _ensure_watch(self) -> None:
         """A thread that has nothing to do is awake, and looks how long to sleep."""

@@ -52,16 +52,19 @@ def unknown_in(arguments: Sequence[str]) -> list[str]:
 
 def is_on_google(options: Any) -> bool:
     """Whether it is Dataflow that was asked for, whose `project` is Google's."""
-    from apache_beam.options.pipeline_options import StandardOptions
-
-    return str(options.view_as(StandardOptions).runner).lower().endswith("dataflowrunner")
+    return str(_runner(options)).lower().endswith("dataflowrunner")
 
 
 def names_a_runner(options: Any) -> bool:
     """Whether a runner was asked for; a portable one may know options that only its job server can name."""
+    return bool(_runner(options))
+
+
+def _runner(options: Any) -> str | None:
     from apache_beam.options.pipeline_options import StandardOptions
 
-    return bool(options.view_as(StandardOptions).runner)
+    runner: str | None = options.view_as(StandardOptions).runner
+    return runner
 
 
 def runner_of(options: Any) -> Any:

@@ -80,7 +80,8 @@ class Answers(Endpoint):
     logit_bias: dict[str, float] | None = option()
     return_metadata: bool | None = option()
     return_prompt: bool | None = option()
-    expanded: list[Literal["completion", "file"]] | None = None
+    # Not by the API's name: transforms of Beam have a method of that.
+    expanded: list[Literal["completion", "file"]] | None = option(sent_as="expand")
     user: str | Column | None = option()
 
     def __post_init__(self) -> None:
@@ -112,11 +113,6 @@ class Answers(Endpoint):
             pa.field("selected_documents", pa.list_(pa.struct(fields))),
             *(pa.field(name, pa.string()) for name in beside(self.options())),
         ]
-
-    def options(self, rows: pa.Table | None = None) -> dict[str, Any]:
-        # Not an option by its own name: transforms of Beam have a method of that.
-        asked = {"expand": self.expanded} if self.expanded is not None else {}
-        return {**asked, **super().options(rows)}
 
     def invalid(self, rows: pa.Table) -> dict[int, str]:
         return {
